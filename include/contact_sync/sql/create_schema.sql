@@ -1,0 +1,2 @@
+-- The schema of the contact store.
+CREATE SCHEMA contact_store

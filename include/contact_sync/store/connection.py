@@ -1,0 +1,100 @@
+"""Opens the contact store that an Airflow connection names, and reads from it in bulk.
+
+The credentials, options and tokens are the business of the provider's `PostgresHook`; this is the one place that asks
+it. A store that cannot be reached becomes `StoreUnavailable` here. The texts of SQL statements come from the folder
+`sql/`; values are bound to them by whoever runs them, never pasted in.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, LiteralString, cast
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+from psycopg.sql import Composable
+
+from include.contact_sync.errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SQL_FOLDER = Path(__file__).parent.parent / "sql"
+
+
+@cache
+def sql(name: str) -> LiteralString:
+    """The text of `sql/<name>.sql`."""
+    return (SQL_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
+
+
+def connect(conn_id: str = "contacts_db") -> psycopg.Connection:
+    """Open the store; the caller closes it (`with connect() as connection`).
+
+    Raises:
+        StoreUnavailable: the Airflow connection is not defined or not usable, or its server does not answer.
+    """
+    # Airflow takes seconds to import; parsing the DAG or asking the command for help must not pay for it.
+    from airflow.providers.postgres.hooks.postgres import PostgresHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        connection = cast("psycopg.Connection", PostgresHook(postgres_conn_id=conn_id).get_conn())
+        connection.row_factory = tuple_row  # the Airflow connection's extra may have chosen another
+        connection.execute(sql("prepare_session"))
+        connection.commit()
+    except AirflowNotFoundException as missing:
+        raise StoreUnavailable(
+            f"The Airflow connection {conn_id} is not defined; it must name the contact store"
+        ) from missing
+    except psycopg.Error as failure:
+        raise _unavailable(conn_id, failure) from failure
+    return connection
+
+
+def read_frame(query: LiteralString | Composable, conn_id: str = "contacts_db") -> "pa.Table":
+    """Everything that a query returns, as Arrow, through a session of its own: it sees what is committed, nothing else.
+
+    JSON and numbers of arbitrary precision arrive as text.
+    """
+    import adbc_driver_postgresql.dbapi as adbc
+
+    with connect(conn_id) as connection:
+        text = query.as_string(connection) if isinstance(query, Composable) else query
+        address = make_conninfo(**connection.info.get_parameters(), password=connection.info.password or None)
+    try:
+        bulk_connection = adbc.connect(address)
+    except adbc.Error as failure:
+        raise _unavailable(conn_id, failure) from failure
+    with bulk_connection, bulk_connection.cursor() as cursor:
+        cursor.execute(text)
+        return _without_extension_types(cursor.fetch_arrow_table())
+
+
+@contextmanager
+def own_transaction(connection: psycopg.Connection) -> Generator[psycopg.Cursor]:
+    """A short transaction that is committed at its end, whatever the caller does afterwards.
+
+    Inside a transaction that is already open it would be a mere savepoint: a lease that nobody sees until a long load
+    ends, and a row lock kept as long. That is a mistake of the caller's and refused.
+    """
+    if connection.info.transaction_status is not TransactionStatus.IDLE:
+        raise RuntimeError("needs a connection without an open transaction")
+    with connection.transaction(), connection.cursor() as cursor:
+        yield cursor
+
+
+def _unavailable(conn_id: str, failure: Exception) -> StoreUnavailable:
+    reason = str(failure).strip().partition("\n")[0]
+    return StoreUnavailable(f"The contact store cannot be reached with the Airflow connection {conn_id}: {reason}")
+
+
+def _without_extension_types(table: "pa.Table") -> "pa.Table":
+    for number, field in enumerate(table.schema):
+        storage = getattr(field.type, "storage_type", None)
+        if storage is not None:
+            table = table.set_column(number, field.name, table.column(number).cast(storage))
+    return table

@@ -1,0 +1,78 @@
+"""Keeps the errors from run to run: opened, still open, closed by themselves (rule 7, last paragraph).
+
+`record_errors` and `close_run_errors` belong to the transaction of a part's load; an error that stopped a run is
+recorded in a short transaction of its own, after the load was rolled back. Which errors there are is decided by
+`transform` and `match`; how they are told is `report`'s business.
+"""
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Literal
+
+import psycopg
+
+from include.contact_sync.errors import CATALOGUE, Level, RunError
+from include.contact_sync.store.connection import own_transaction, sql
+from include.contact_sync.store.runs import Part
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STOPPING_CODES = [entry.code for entry in CATALOGUE.values() if entry.level is Level.RUN and entry.stops]
+"""Codes of errors that stop a part or a run; all others are about records or fields and found anew by every run."""
+
+
+def create_part_tables(cursor: psycopg.Cursor) -> None:
+    """Create, empty, the two tables that the load fills for `record_errors`; they end with its transaction."""
+    cursor.execute(sql("create_part_errors"))
+    cursor.execute(sql("create_part_read"))
+
+
+def record_errors(cursor: psycopg.Cursor, run_id: int, part: Part, *, whole_source: bool) -> None:
+    """Bring the errors of a part up to date with `pg_temp.part_errors` and `pg_temp.part_read`.
+
+    A run over a window touches and closes only errors of the records that it read (rule 1.3).
+    """
+    values = {"run_id": run_id, "part": part, "stopping": STOPPING_CODES}
+    cursor.execute(sql("analyze_part_tables"))
+    cursor.execute(sql("record_errors"), values)
+    cursor.execute(sql("close_resolved_errors" if whole_source else "close_resolved_errors_read"), values)
+
+
+def record_run_error(
+    connection: psycopg.Connection, run_id: int, part: Literal["run", "accounts", "contacts"], error: RunError
+) -> None:
+    """Record what stopped a run at a part (`run`: before either)."""
+    values = {"run_id": run_id, "part": part, "code": error.code, "detail": error.detail or None}
+    with own_transaction(connection) as cursor:
+        cursor.execute(sql("record_run_error"), values)
+
+
+def close_run_errors(
+    cursor: psycopg.Cursor, run_id: int, part: Literal["run", "accounts", "contacts"], still: Collection[str] = ()
+) -> None:
+    """Close what stopped earlier runs at a part that this run got through; `still` are codes that stopped it anyway."""
+    values = {"run_id": run_id, "part": part, "stopping": STOPPING_CODES, "still": list(still)}
+    cursor.execute(sql("close_run_errors"), values)
+
+
+def errors_of_run(connection: psycopg.Connection, run_id: int) -> "pa.Table":
+    """Every error that the run met or closed, with its `status`: new, still_open or resolved."""
+    import pyarrow as pa
+
+    with own_transaction(connection) as cursor:
+        rows = cursor.execute(sql("errors_of_run"), {"run_id": run_id}).fetchall()
+    schema = _errors_schema()
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
+    )
+
+
+def _errors_schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    columns = {name: pa.string() for name in ("part", "code", "level", "external_id", "salesforce_field", "value")}
+    columns |= {name: pa.string() for name in ("detail", "holders")}
+    columns |= {"opened_run": pa.int64(), "opened_at": pa.timestamp("us", "UTC"), "last_run": pa.int64()}
+    columns |= {"closed_run": pa.int64(), "closed_at": pa.timestamp("us", "UTC"), "status": pa.string()}
+    return pa.schema({"id": pa.int64(), **columns})

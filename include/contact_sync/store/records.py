@@ -1,0 +1,47 @@
+"""Reads the store as matching needs it: keys, handles and the columns that are mapped, nothing else.
+
+The fingerprint tells whether the store is still as it was read; whoever plans takes it before reading, so that an
+edit in between is noticed when the plan is applied (rule 6.2). Nothing is written here; `load` does that.
+"""
+
+import pyarrow as pa
+from psycopg import sql as compose
+
+from include.contact_sync.columns import Columns, Part, ValueColumn
+from include.contact_sync.match import StoredRecords
+from include.contact_sync.store.connection import read_frame, sql
+
+
+def read_stored_records(columns: Columns, merges: pa.Table) -> StoredRecords:
+    """Everything that `match` asks of the store for one part."""
+    fields = [
+        compose.SQL(", {} AS {}").format(_expression(field), compose.Identifier(field.name)) for field in columns.fields
+    ]
+    query = compose.SQL(sql(f"read_{columns.part}")).format(fields=compose.SQL("").join(fields))
+    is_contacts = columns.part is Part.CONTACTS
+    return StoredRecords(
+        read_frame(query),
+        read_frame(sql("read_contact_handles" if is_contacts else "read_account_domains")),
+        read_linked_accounts() if is_contacts else _NO_ACCOUNTS,
+        merges,
+    )
+
+
+def read_linked_accounts() -> pa.Table:
+    """`id` and `external_id` of every linked account."""
+    return read_frame(sql("read_linked_accounts"))
+
+
+def read_fingerprint(part: Part) -> str:
+    """A text that changes with every change to what `part` is matched against."""
+    fingerprint: str = read_frame(sql(f"fingerprint_{part}"))["fingerprint"][0].as_py()
+    return fingerprint
+
+
+def _expression(field: ValueColumn) -> compose.Composable:
+    if field.custom_field is not None:
+        return compose.SQL("(custom_fields -> {})::text").format(compose.Literal(field.custom_field))
+    return compose.SQL("links::text") if field.name == "links" else compose.Identifier(field.name)
+
+
+_NO_ACCOUNTS = pa.table({"id": pa.array([], pa.int64()), "external_id": pa.array([], pa.string())})
