@@ -1,0 +1,127 @@
+"""The sync without Airflow's scheduler: `python -m include.contact_sync run` and `… settings apply | show | check`.
+
+The connections come from `AIRFLOW_CONN_…` variables, as Airflow reads them. Results go to standard output, the log to
+standard error. Exit code 0: done; 1: a run error, or settings with faults; 2: wrong words; 3: another run is active.
+"""
+
+import argparse
+import getpass
+import json
+import logging
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from include.contact_sync.errors import AnotherRunIsActive, SyncError
+from include.contact_sync.settings import Settings, read_settings, to_yaml
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Do what the command line says; returns the exit code."""
+    chosen = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    try:
+        code: int = chosen.do(chosen)
+    except AnotherRunIsActive as active:
+        print(active, file=sys.stderr)
+        return 3
+    except SyncError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m include.contact_sync", description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="one whole run in this process; prints a JSON summary")
+    run.add_argument("--dry-run", action="store_true", help="plan and count, write nothing")
+    run.add_argument("--settings", type=Path, metavar="FILE.yaml", help="use these settings instead of the saved ones")
+    run.add_argument(
+        "--window", nargs=2, type=_moment, metavar=("START", "END"), help="only contacts changed in between (ISO 8601)"
+    )
+    run.set_defaults(do=_run)
+    settings = commands.add_parser("settings", help="save, show or check the sync settings").add_subparsers(
+        required=True, metavar="COMMAND"
+    )
+    apply_ = settings.add_parser("apply", help="save FILE.yaml as the newest version")
+    apply_.add_argument("file", type=Path, metavar="FILE.yaml")
+    apply_.add_argument("--by", default=None, metavar="NAME", help="who saves it (default: the user of this machine)")
+    apply_.set_defaults(do=_apply)
+    show = settings.add_parser("show", help="print a version as YAML, by default the newest")
+    show.add_argument("--version", type=int)
+    show.set_defaults(do=_show)
+    check = settings.add_parser("check", help="ask Salesforce too: login, permission, list views, every mapped field")
+    check.add_argument("file", type=Path, nargs="?", metavar="FILE.yaml", help="instead of the saved settings")
+    check.set_defaults(do=_check)
+    return parser
+
+
+def _run(chosen: argparse.Namespace) -> int:
+    # Here and below: what pulls in pandas and Airflow is imported when it is needed, so that --help answers at once.
+    from include.contact_sync.flow import RunRequest, run_all_steps, summary
+
+    started = datetime.now(UTC)
+    concluded = run_all_steps(
+        RunRequest(
+            dag_run_id=f"command_line__{started.isoformat()}__{os.getpid()}",
+            trigger="backfill" if chosen.window else "manual",
+            triggered_by=getpass.getuser(),
+            dry_run=chosen.dry_run,
+            window=tuple(chosen.window) if chosen.window else None,
+            settings=read_settings(chosen.settings.read_text(encoding="utf-8")) if chosen.settings else None,
+        )
+    )
+    if concluded is None:
+        return 1
+    print(json.dumps(summary(concluded), indent=2))
+    return 0 if concluded.run.state == "succeeded" else 1
+
+
+def _apply(chosen: argparse.Namespace) -> int:
+    from include.contact_sync.store import settings_versions
+    from include.contact_sync.store.connection import connect
+    from include.contact_sync.store.migrations import migrate
+
+    settings = read_settings(chosen.file.read_text(encoding="utf-8"))
+    with connect() as connection:
+        migrate(connection)
+        version = settings_versions.save_settings(connection, settings, chosen.by or getpass.getuser())
+    print(f"The newest settings are version {version}")
+    return 0
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    print(to_yaml(_saved(chosen.version)), end="")
+    return 0
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    from include.contact_sync.salesforce import Salesforce
+    from include.contact_sync.salesforce.check import check_settings
+
+    settings = read_settings(chosen.file.read_text(encoding="utf-8")) if chosen.file else _saved(None)
+    with Salesforce.connect() as salesforce:
+        faults = check_settings(salesforce, settings)
+    print("\n".join(faults) if faults else "The settings can be used")
+    return 1 if faults else 0
+
+
+def _saved(version: int | None) -> Settings:
+    from include.contact_sync.store import settings_versions
+    from include.contact_sync.store.connection import connect
+    from include.contact_sync.store.migrations import migrate
+
+    with connect() as connection:
+        migrate(connection)
+        return settings_versions.load_settings(connection, version).settings
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,487 @@
+"""The steps of a run, one function each, in the order in which they are told (see the rules).
+
+The DAG's tasks and `python -m include.contact_sync run` call the same functions. A step takes the run's id and the
+receipts of earlier steps, leaves its rows in the staging place and returns a receipt: counts and places, no
+personal data. Any step can be repeated: what it staged is written again, what it applied is found applied.
+"""
+
+import logging
+import resource
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.contact_sync.columns import Columns, Part, resolve_columns
+from include.contact_sync.errors import RunError
+from include.contact_sync.extract import extract_accounts, extract_contacts
+from include.contact_sync.load import PlannedPart, apply_plan
+from include.contact_sync.match import Plan, match
+from include.contact_sync.report.csv_file import render_csv
+from include.contact_sync.report.model import Report, RunFacts, build_report
+from include.contact_sync.report.render import render_html, render_text, subject
+from include.contact_sync.salesforce import Salesforce
+from include.contact_sync.settings import Settings
+from include.contact_sync.staging import RunStaging, Staging
+from include.contact_sync.store import error_book, runs, settings_versions
+from include.contact_sync.store.connection import connect
+from include.contact_sync.store.migrations import migrate
+from include.contact_sync.store.records import read_fingerprint, read_linked_accounts, read_stored_records
+from include.contact_sync.store.runs import Run
+from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, transform
+
+log = logging.getLogger(__name__)
+
+Receipt = dict[str, Any]
+CONTACT_STEPS = ("extract_contacts", "transform_contacts", "match_contacts", "load_contacts")
+STEPS = ("validate_settings", "sync_accounts", *CONTACT_STEPS)
+SIGN_OF_LIFE = 30.0
+"""Seconds between two renewals of the lease during a long step."""
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """Who asked for a run, and how.
+
+    Attributes:
+        trigger: what started it.
+        triggered_by: the person's name as Airflow knows it, where there is one.
+        notify: one more address that gets the e-mail.
+        window: what a backfill is limited to (rule 1.3).
+        settings: settings to use instead of the newest saved version.
+    """
+
+    trigger: Literal["schedule", "manual", "backfill"] = "manual"
+    dag_run_id: str | None = None
+    triggered_by: str | None = None
+    notify: str | None = None
+    dry_run: bool = False
+    window: tuple[datetime, datetime] | None = None
+    settings: Settings | None = None
+
+
+# ------------------------------------------------------------------------------------------------------ the steps
+
+
+def validate_settings(request: RunRequest) -> int:
+    """Bring the store up to date, open the run, and make sure of settings and login; returns the run's id.
+
+    Raises:
+        AnotherRunIsActive: the store is taken by a run that is alive.
+        RunError: `settings_invalid`, or what Salesforce answered to the login.
+    """
+    with connect() as connection:
+        migrate(connection)
+        version, settings = _chosen_settings(connection, request)
+        run = runs.open_run(
+            connection,
+            dag_run_id=request.dag_run_id,
+            trigger=request.trigger,
+            triggered_by=request.triggered_by,
+            notify=request.notify,
+            settings_version=version,
+            settings=settings,
+            dry_run=request.dry_run,
+            window=request.window,
+        )
+    with _step(run.id, "validate_settings", "run") as step:
+        days = step.run.settings.staged_data_days
+        removed = Staging.from_environment().remove_older_than(days, datetime.now(UTC)) if days else 0
+        with Salesforce.connect() as salesforce:
+            step.facts |= {"salesforce_url": salesforce.url, "removed_runs": removed}
+        version_text = f"settings version {version}" if version else "settings from a file"
+        log.info("Run %d uses %s%s", run.id, version_text, " and writes nothing (dry run)" if run.dry_run else "")
+    return run.id
+
+
+def sync_accounts(run_id: int) -> Receipt:
+    """Read, match and load the accounts, in one go: they are few. Returns the outcome counts."""
+    with _step(run_id, "sync_accounts", "accounts") as step:
+        if step.run.accounts_applied_at:
+            log.info("The accounts of run %d were applied already", run_id)
+            return dict(step.run.accounts or {})
+        with Salesforce.connect() as salesforce:
+            extraction = asdict(extract_accounts(salesforce, step.run.settings, step.staging, step.progress))
+        columns = _columns(Part.ACCOUNTS, step.run, extraction)
+        clean = transform(step.staging.read_parts("accounts/snapshot"), columns)
+        _write_tables(step.staging, "accounts/clean", clean)
+        planned = _plan(step, columns, clean)
+        _write_tables(step.staging, "accounts/plan", planned.plan)
+        counts = _finish_part(step, columns, clean, planned, extraction)
+        step.facts |= counts
+        return counts
+
+
+def extract_contacts_of_source(run_id: int) -> Receipt:
+    """Download the source contacts into the staging place; returns what was read, and which fields exist."""
+    with _step(run_id, "extract_contacts", "contacts") as step:
+        settings = step.run.settings
+        linked = (
+            _linked_accounts(step)["external_id"].combine_chunks()
+            if settings.contacts.source == "synced_accounts"
+            else None
+        )
+        with Salesforce.connect() as salesforce:
+            extraction = asdict(
+                extract_contacts(
+                    salesforce, settings, step.staging, step.progress, linked_accounts=linked, window=step.run.window
+                )
+            )
+        step.facts |= {
+            name: extraction[name] for name in ("read", "out_of_source", "pages", "bytes", "how", "salesforce_calls")
+        }
+        return extraction
+
+
+def transform_contacts(run_id: int, extraction: Receipt) -> Receipt:
+    """Read the snapshot's values into clean records, handles and warnings; returns their counts."""
+    with _step(run_id, "transform_contacts", "contacts") as step:
+        columns = _columns(Part.CONTACTS, step.run, extraction)
+        clean = transform(step.staging.read_parts("contacts/snapshot"), columns)
+        _write_tables(step.staging, "contacts/clean", clean)
+        step.facts |= {
+            "records": clean.records.num_rows,
+            "handles": clean.handles.num_rows,
+            "warnings": clean.warnings.num_rows,
+        }
+        return dict(step.facts)
+
+
+def match_contacts(run_id: int, extraction: Receipt) -> Receipt:
+    """Decide which contact each source contact belongs to; returns the planned counts and the store's fingerprint."""
+    with _step(run_id, "match_contacts", "contacts") as step:
+        columns = _columns(Part.CONTACTS, step.run, extraction)
+        planned = _plan(step, columns, _read_tables(step.staging, "contacts/clean", CleanRecords))
+        _write_tables(step.staging, "contacts/plan", planned.plan)
+        step.facts |= planned.plan.counts()
+        return planned.plan.counts() | {"fingerprint": planned.fingerprint}
+
+
+def load_contacts(run_id: int, extraction: Receipt, matched: Receipt) -> Receipt:
+    """Apply the plan in one transaction (a dry run only counts it); returns the outcome counts."""
+    with _step(run_id, "load_contacts", "contacts") as step:
+        if step.run.contacts_applied_at:
+            log.info("The contacts of run %d were applied already", run_id)
+            return dict(step.run.contacts or {})
+        columns = _columns(Part.CONTACTS, step.run, extraction)
+        clean = _read_tables(step.staging, "contacts/clean", CleanRecords)
+        planned = PlannedPart(_read_tables(step.staging, "contacts/plan", Plan), matched["fingerprint"])
+        counts = _finish_part(step, columns, clean, planned, extraction)
+        step.facts |= counts
+        return counts
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run has to tell, and to whom. `was_sent`: an earlier attempt at the same report got through."""
+
+    run: Run
+    report: Report
+    recipients: list[str]
+    was_sent: bool
+
+    @property
+    def is_needed(self) -> bool:
+        return self.report.is_needed and not self.was_sent
+
+    def render(self) -> dict[str, Any]:
+        """The mail's parts, by the names that `MailToSend` gives them."""
+        return {
+            "to": self.recipients,
+            "subject": subject(self.report),
+            "html": render_html(self.report),
+            "text": render_text(self.report),
+            "csv": render_csv(self.report),
+        }
+
+
+def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> RunReport:
+    """Close the run and gather its report (rules 8.1 and 8.2). Repeating it gives the same report.
+
+    The run succeeded if every part that the toggles ask for got through its last step.
+
+    Args:
+        log_url: where the log of a step can be read.
+    """
+    with connect() as connection:
+        run = runs.load_run(connection, run_id)
+        unfinished = _first_unfinished_step(run)
+        if unfinished and run.state == "running":
+            _record_accounts_sync_failed(connection, run, unfinished)
+        runs.close_run(connection, run_id, "failed" if unfinished else "succeeded")
+        run = runs.load_run(connection, run_id)
+        staging = Staging.from_environment().run(run_id)
+        errors = _errors_of_run(connection, run, staging)
+        _log_errors(run, errors)
+        told_by = unfinished or _last_steps(run)[-1]
+        report = build_report(_run_facts(run, log_url(told_by) if log_url else None), errors)
+        concluded = RunReport(run, report, _recipients(run), run.report_sent_at is not None)
+    if run.state == "succeeded" and run.settings_as_saved.get("staged_data_days") == 0:
+        staging.remove()
+    return concluded
+
+
+def find_run(dag_run_id: str) -> int | None:
+    """The run that a DAG run opened, the latest where it was cleared and ran again; None where it never got so far."""
+    with connect() as connection:
+        run = runs.run_of_dag_run(connection, dag_run_id)
+    return run.id if run else None
+
+
+def run_all_steps(request: RunRequest) -> RunReport | None:
+    """One whole run in this process, without Airflow; None where the run could not even be opened.
+
+    A step that fails ends the run as a failed task ends a DAG run; why is in the report.
+    """
+    assert request.dag_run_id is not None
+    try:
+        run_id = validate_settings(request)
+        if is_enabled(run_id, Part.ACCOUNTS):
+            sync_accounts(run_id)
+        if is_enabled(run_id, Part.CONTACTS):
+            extraction = extract_contacts_of_source(run_id)
+            transform_contacts(run_id, extraction)
+            load_contacts(run_id, extraction, match_contacts(run_id, extraction))
+    except RunError as error:
+        log.error("%s", error)  # ruff: ignore[error-instead-of-exception] -- the report tells it; a traceback would not help
+    opened = find_run(request.dag_run_id)
+    return None if opened is None else conclude_run(opened)
+
+
+def is_enabled(run_id: int, part: Part) -> bool:
+    """Whether the run's settings ask for `part` (rule 1.4)."""
+    with connect() as connection:
+        settings = runs.load_run(connection, run_id).settings
+    return settings.accounts.enabled if part is Part.ACCOUNTS else settings.contacts.enabled
+
+
+def mark_report_sent(run_id: int) -> None:
+    """Remember that the mail server took the report, so that it is never sent twice."""
+    with connect() as connection:
+        runs.mark_report_sent(connection, run_id)
+
+
+# ---------------------------------------------------------------------------------------------------- within a step
+
+
+@dataclass
+class _Step:
+    run: Run
+    name: str
+    staging: RunStaging
+    facts: Receipt
+    _last_sign: float
+
+    def progress(self, line: str) -> None:
+        """Log how far a long step is, and let the run live on."""
+        log.info("%s: %s", self.name, line)
+        if time.monotonic() - self._last_sign > SIGN_OF_LIFE:
+            with connect() as connection:
+                runs.keep_alive(connection, self.run.id)
+            self._last_sign = time.monotonic()
+
+
+@contextmanager
+def _step(run_id: int, name: str, part: Literal["run", "accounts", "contacts"]) -> Generator[_Step, None, None]:
+    """One step of a run: renews its lease, records how long it took and how much memory, and why it failed."""
+    started = time.monotonic()
+    with connect() as connection:
+        run = runs.resume_run(connection, run_id)
+    step = _Step(run, name, Staging.from_environment().run(run_id), {}, started)
+    try:
+        yield step
+    except RunError as error:
+        with connect() as connection:
+            error_book.record_run_error(connection, run_id, part, error)
+        raise
+    measured = {
+        "seconds": round(time.monotonic() - started, 3),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
+    with connect() as connection:
+        runs.record_step(connection, run_id, name, measured | step.facts)
+    told = ", ".join(f"{fact} {value}" for fact, value in (step.facts | measured).items())
+    log.info("Run %d %s: %s", run_id, name, told)
+
+
+def _chosen_settings(connection: Any, request: RunRequest) -> tuple[int | None, Any]:
+    """The settings to use; those of an older release that are no longer valid, as they were saved."""
+    if request.settings is not None:
+        return None, request.settings
+    saved = settings_versions.load_as_saved(connection)
+    if saved is None:
+        settings_versions.load_settings(connection)  # says how to save some
+        raise AssertionError("unreachable")
+    return saved
+
+
+def _columns(part: Part, run: Run, extraction: Receipt) -> Columns:
+    return resolve_columns(part, run.settings, extraction["field_types"], extraction["missing_fields"])
+
+
+def _plan(step: _Step, columns: Columns, clean: CleanRecords) -> PlannedPart:
+    fingerprint = read_fingerprint(columns.part)
+    return PlannedPart(_judge(step, columns, clean), fingerprint)
+
+
+def _judge(step: _Step, columns: Columns, clean: CleanRecords) -> Plan:
+    stored = read_stored_records(columns, step.staging.read(f"{columns.part}/merges"))
+    if step.run.dry_run and columns.part is Part.CONTACTS:
+        stored = type(stored)(stored.records, stored.handles, _linked_accounts(step), stored.merges)
+    plan = match(clean, stored, columns, whole_source=step.run.window is None or columns.part is Part.ACCOUNTS)
+    log.info("%s: %s", columns.part, ", ".join(f"{count} {outcome}" for outcome, count in plan.counts().items()))
+    return plan
+
+
+def _finish_part(
+    step: _Step, columns: Columns, clean: CleanRecords, planned: PlannedPart, extraction: Receipt
+) -> dict[str, int]:
+    field_errors = _field_errors(extraction["missing_fields"])
+    if step.run.dry_run:
+        step.staging.write(f"{columns.part}/field_errors", field_errors)
+        counts = planned.plan.counts()
+        with connect() as connection:
+            runs.record_counts(connection, step.run.id, columns.part.value, counts)
+        return counts
+    return apply_plan(
+        step.run.id,
+        clean,
+        columns,
+        planned,
+        lambda: _judge(step, columns, clean),
+        lambda: read_fingerprint(columns.part),
+        field_errors=field_errors,
+        whole_source=step.run.window is None or columns.part is Part.ACCOUNTS,
+    )
+
+
+def _field_errors(missing: list[str]) -> pa.Table:
+    rows = [{"code": "field_not_found", "level": "run", "salesforce_field": name, "holders": "[]"} for name in missing]
+    return pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA)
+
+
+def _linked_accounts(step: _Step) -> pa.Table:
+    """The linked accounts; in a dry run also those that the accounts part would link, with ids below zero."""
+    linked = read_linked_accounts()
+    if not step.run.dry_run or not step.staging.exists("accounts/plan/outcomes"):
+        return linked
+    planned = step.staging.read("accounts/plan/outcomes", ["external_id", "id", "outcome"])
+    planned = planned.filter(pc.is_in(planned["outcome"], pa.array(["created", "linked"])))
+    ids = [known if known is not None else -1 - at for at, known in enumerate(planned["id"].to_pylist())]
+    return pa.concat_tables(
+        [linked, pa.table({"id": pa.array(ids, pa.int64()), "external_id": planned["external_id"]})]
+    )
+
+
+def _write_tables(staging: RunStaging, folder: str, tables: Any) -> None:
+    for field in fields(tables):
+        staging.write(f"{folder}/{field.name}", getattr(tables, field.name))
+
+
+def _read_tables(staging: RunStaging, folder: str, kind: Any) -> Any:
+    return kind(*(staging.read(f"{folder}/{field.name}") for field in fields(kind)))
+
+
+# ----------------------------------------------------------------------------------------------------- the report
+
+
+def _last_steps(run: Run) -> list[str]:
+    """The steps that a run must have got through to have succeeded."""
+    asked = [part for part in Part if run.settings_as_saved.get(part.value, {}).get("enabled", True)]
+    return ["validate_settings", *({"accounts": "sync_accounts", "contacts": "load_contacts"}[part] for part in asked)]
+
+
+def _first_unfinished_step(run: Run) -> str | None:
+    """The step at which a run stopped; None where it got through."""
+    if all(step in run.steps for step in _last_steps(run)):
+        return None
+    asked = _last_steps(run)
+    order = [step for step in STEPS if step in asked or (step in CONTACT_STEPS and "load_contacts" in asked)]
+    return next(step for step in order if step not in run.steps)
+
+
+def _record_accounts_sync_failed(connection: Any, run: Run, unfinished: str) -> None:
+    """Rule 2.5: contacts are not synced where the accounts part failed."""
+    if unfinished == "sync_accounts" and "load_contacts" in _last_steps(run):
+        error_book.record_run_error(connection, run.id, "contacts", RunError("accounts_sync_failed"))
+
+
+def _errors_of_run(connection: Any, run: Run, staging: RunStaging) -> pd.DataFrame:
+    """The run's errors with their status; for collisions also the accounts that rule 8.3 looks at."""
+    errors = error_book.errors_of_run(connection, run.id).to_pandas()
+    if run.dry_run:
+        planned = [_planned_errors(part, staging) for part in Part]
+        errors = pd.concat([errors, *planned], ignore_index=True)
+    if staging.exists("contacts/plan/errors"):
+        advice = staging.read("contacts/plan/errors", ["external_id", "account", "holder_accounts"]).to_pandas()
+        is_taken = errors["code"].str.endswith("_taken") & (errors["part"] == "contacts")
+        key = errors["external_id"].where(is_taken)
+        advice = advice.rename(columns={"external_id": "_key"})
+        errors = errors.assign(_key=key).merge(advice, how="left", on="_key", validate="m:1").drop(columns="_key")
+    return errors
+
+
+def _planned_errors(part: Part, staging: RunStaging) -> pd.DataFrame:
+    """What a dry run would have recorded; everything is new to a run that writes nothing."""
+    names = [f"{part}/plan/errors", f"{part}/clean/warnings", f"{part}/field_errors"]
+    found = [staging.read(name, ERRORS_SCHEMA.names).to_pandas() for name in names if staging.exists(name)]
+    empty = ERRORS_SCHEMA.empty_table().to_pandas()
+    return pd.concat([empty, *found]).assign(part=part.value, status="new")
+
+
+def _log_errors(run: Run, errors: pd.DataFrame) -> None:
+    """For every error code its count and the first few Salesforce ids; no personal data (rule 8.4)."""
+    for code, found in errors.loc[errors["status"] != "resolved"].groupby("code"):
+        ids = found["external_id"].dropna().sort_values().head(5).tolist()
+        log.warning("Run %d: %d %s%s", run.id, len(found), code, f", first {', '.join(ids)}" if ids else "")
+
+
+def _run_facts(run: Run, log_url: str | None) -> RunFacts:
+    chosen = run.settings_as_saved
+    return RunFacts(
+        run_id=run.id,
+        dag_run_id=run.dag_run_id,
+        trigger=run.trigger,
+        triggered_by=run.triggered_by,
+        dry_run=run.dry_run,
+        window=run.window,
+        started_at=run.started_at,
+        ended_at=run.ended_at or run.started_at,
+        state=run.state,
+        accounts=run.accounts,
+        contacts=run.contacts,
+        log_url=log_url,
+        salesforce_url=run.steps.get("validate_settings", {}).get("salesforce_url"),
+        settings_version=run.settings_version,
+        parts=tuple(part.value for part in Part if chosen.get(part.value, {}).get("enabled", True)),
+    )
+
+
+def _recipients(run: Run) -> list[str]:
+    """Rule 8.1; where the settings themselves are at fault, their owners as far as they can be read."""
+    try:
+        return run.settings.recipients(run.triggered_by if run.trigger == "manual" else None, run.notify)
+    except RunError:
+        owners = run.settings_as_saved.get("owners") or []
+        return [address for address in [*owners, run.notify] if isinstance(address, str) and "@" in address]
+
+
+def summary(concluded: RunReport) -> Receipt:
+    """A run in JSON: state, outcome counts, errors by code, seconds and memory per step."""
+    run = concluded.run
+    return {
+        "run_id": run.id,
+        "state": run.state,
+        "dry_run": run.dry_run,
+        "settings_version": run.settings_version,
+        "accounts": run.accounts,
+        "contacts": run.contacts,
+        "errors": {section.code: section.open for section in concluded.report.sections},
+        "steps": run.steps,
+    }

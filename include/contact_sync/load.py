@@ -1,0 +1,402 @@
+"""Applies a plan to the store in one transaction, or not at all (rule 6). Decides nothing.
+
+While it applies, nobody else changes the part's tables: an edit that lands after the plan was made is seen in the
+fingerprint, and the plan is made again on what is there (rule 6.2). Created rows go in by COPY; of the others only
+what differs is touched. What happened to each record is kept in `sync_changes`, in the same transaction.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from psycopg import sql as compose
+
+from include.contact_sync.columns import Columns, Part
+from include.contact_sync.errors import RetryableError, StoreUnavailable
+from include.contact_sync.match import Plan
+from include.contact_sync.store import error_book, runs
+from include.contact_sync.store.connection import connect, sql
+from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, join_present, json_strings
+
+log = logging.getLogger(__name__)
+
+LONGEST_LOCK_WAIT = 600.0
+"""Seconds to wait for people's open transactions before this attempt is given up."""
+
+ROWS_PER_COPY = 50_000
+
+
+@dataclass(frozen=True)
+class PlannedPart:
+    """A plan and the fingerprint of the store it was made for."""
+
+    plan: Plan
+    fingerprint: str
+
+
+def apply_plan(
+    run_id: int,
+    clean: CleanRecords,
+    columns: Columns,
+    planned: PlannedPart,
+    judge_again: Callable[[], Plan],
+    read_fingerprint: Callable[[], str],
+    *,
+    field_errors: pa.Table,
+    whole_source: bool,
+) -> dict[str, int]:
+    """Apply `planned` and return its counts; makes the plan again where the store has changed since.
+
+    Args:
+        judge_again: makes the plan anew on the store as it is now.
+        field_errors: errors of the part as a whole (`field_not_found`), in the shape of `ERRORS_SCHEMA`.
+        whole_source: whether errors that were not met again are closed (rule 1.3).
+
+    Raises:
+        RunRefused: the run was taken over by another.
+        RetryableError: `not_balanced`; nothing was changed.
+    """
+    with connect() as connection, connection.cursor() as cursor:
+        runs.begin_apply(cursor, run_id)
+        _lock_tables(connection, columns.part)
+        plan = planned.plan
+        if read_fingerprint() != planned.fingerprint:
+            log.info("The store was edited since the plan was made; judging again on what is there")
+            plan = judge_again()
+        _refuse_unbalanced(plan, clean)
+        created_ids = _write_records(cursor, run_id, clean, columns, plan)
+        _write_errors(cursor, run_id, clean, columns, plan, field_errors, created_ids, whole_source=whole_source)
+        counts = plan.counts()
+        runs.mark_applied(cursor, run_id, columns.part.value, counts)
+    return counts
+
+
+def _refuse_unbalanced(plan: Plan, clean: CleanRecords) -> None:
+    """Rule 6.4: every record that was read has exactly one outcome."""
+    counts = plan.counts()
+    outcomes = sum(count for outcome, count in counts.items() if outcome != "read")
+    same_ids = plan.outcomes["external_id"].combine_chunks().equals(clean.records["external_id"].combine_chunks())
+    if (
+        not same_ids
+        or outcomes != counts["read"]
+        or pc.count_distinct(plan.outcomes["external_id"]).as_py() != counts["read"]
+    ):
+        raise RetryableError("not_balanced", f"{clean.records.num_rows} records were read, {outcomes} have an outcome")
+
+
+def _lock_tables(connection: psycopg.Connection, part: Part) -> None:
+    """Lock the part's tables. It gives way to people's open transactions until it gets all locks at once."""
+    give_up_at = time.monotonic() + LONGEST_LOCK_WAIT
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute(sql("limit_lock_wait"))
+                connection.execute(sql(f"lock_{part}"))
+                connection.execute(sql("unlimit_lock_wait"))
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as busy:
+            if time.monotonic() > give_up_at:
+                raise StoreUnavailable(
+                    f"Other sessions have kept the store's {part} locked for {LONGEST_LOCK_WAIT:.0f} seconds"
+                ) from busy
+            time.sleep(0.2)
+        else:
+            return
+
+
+# ------------------------------------------------------------------------------------------------------- records
+
+
+def _write_records(
+    cursor: psycopg.Cursor, run_id: int, clean: CleanRecords, columns: Columns, plan: Plan
+) -> dict[int, int]:
+    """Write every change of the plan; returns the id of each created record by its row in the clean records."""
+    is_created = pc.equal(plan.writes["outcome"], "created")
+    created, changed = plan.writes.filter(is_created), plan.writes.filter(pc.invert(is_created))
+    first = _take_ids(cursor, columns.part, created.num_rows)
+    ids = pa.array(range(first, first + created.num_rows), pa.int64())
+    created = created.set_column(created.schema.get_field_index("id"), "id", ids)
+    by_record = _IdsByRecord(clean.records.num_rows, created)
+    _release_handles(cursor, columns.part, plan.released)
+    _update_records(cursor, clean, columns, changed)
+    _insert_records(cursor, clean, columns, created)
+    _give_handles(cursor, columns.part, plan.handles, by_record)
+    _write_changes(cursor, run_id, clean, columns, plan, pa.concat_tables([created, changed]))
+    if plan.stopped.num_rows:
+        statement = compose.SQL(sql("mark_stopped")).format(table=compose.Identifier(columns.part.value))
+        cursor.execute(statement, {"ids": plan.stopped["id"].to_pylist()})
+    return by_record.as_dict
+
+
+class _IdsByRecord:
+    """The ids of created records, by their row in the clean records."""
+
+    def __init__(self, count: int, created: pa.Table) -> None:
+        self._created = created
+        self._count = count
+
+    @property
+    def as_dict(self) -> dict[int, int]:
+        return dict(zip(self._created["record"].to_pylist(), self._created["id"].to_pylist(), strict=True))
+
+    def fill(self, records: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.Array:
+        """`ids`, with those of created records where there is none."""
+        places = pc.index_in(records.combine_chunks(), self._created["record"].combine_chunks())
+        return pc.coalesce(ids.combine_chunks(), self._created["id"].combine_chunks().take(places))
+
+
+def _take_ids(cursor: psycopg.Cursor, part: Part, count: int) -> int:
+    """The first of `count` consecutive ids that nobody else will get."""
+    if not count:
+        return 0
+    sequence = compose.Identifier(f"{part}_id_seq")
+    cursor.execute(compose.SQL(sql("lock_ids")).format(sequence=sequence))
+    cursor.execute(sql("next_id"), {"table": f"contact_store.{part}"})
+    row = cursor.fetchone()
+    assert row is not None
+    first = int(row[0])
+    cursor.execute(compose.SQL(sql("take_ids")).format(sequence=sequence, next=compose.Literal(first + count)))
+    return first
+
+
+def _insert_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Columns, created: pa.Table) -> None:
+    rows = {"id": created["id"], "external_id": _external_ids(clean, created)}
+    if columns.part is Part.CONTACTS:
+        rows |= {"account_id": created["account_id"], "synced_account_id": created["synced_account_id"]}
+    for field in columns.plain:
+        rows[field.name] = pc.fill_null(created[field.name], "[]") if field.name == "links" else created[field.name]
+    if columns.custom:
+        pieces = {field.custom_field: created[field.name] for field in columns.custom}
+        rows["custom_fields"] = _json_object(pieces)
+    _copy(cursor, f"contact_store.{columns.part}", pa.table(rows))
+
+
+def _update_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Columns, changed: pa.Table) -> None:
+    if not changed.num_rows:
+        return
+    plain = [compose.Identifier(field.name) for field in columns.plain]
+    types = [compose.SQL("jsonb" if field.name == "links" else "text") for field in columns.plain]
+    fields = [compose.SQL(", {} {}").format(name, kind) for name, kind in zip(plain, types, strict=True)]
+    cursor.execute(compose.SQL(sql("create_part_rows")).format(fields=compose.SQL("").join(fields)))
+    is_contacts = columns.part is Part.CONTACTS
+    names = plain + [compose.Identifier(name) for name in ("account_id", "synced_account_id") if is_contacts]
+    new = {
+        field.custom_field: pc.if_else(
+            changed[f"changed {field.name}"], changed[field.name], pa.scalar(None, pa.string())
+        )
+        for field in columns.custom
+    }
+    cleared = [
+        pc.if_else(
+            pc.and_(changed[f"changed {field.name}"], pc.is_null(changed[field.name])),
+            json.dumps(field.custom_field, ensure_ascii=False),
+            pa.scalar(None, pa.string()),
+        )
+        for field in columns.custom
+    ]
+    count = changed.num_rows
+    rows = {
+        "id": changed["id"],
+        "external_id": _external_ids(clean, changed),
+        "custom_set": _json_object(new) if new else pa.repeat("{}", count),
+        "custom_clear": _wrapped("[", join_present(cleared), "]") if cleared else pa.repeat("[]", count),
+    }
+    rows |= {field.name: changed[field.name] for field in columns.plain}
+    if is_contacts:
+        rows |= {"account_id": changed["account_id"], "synced_account_id": changed["synced_account_id"]}
+    _copy(cursor, "pg_temp.part_rows", pa.table(rows))
+    assignments = [compose.SQL("{name} = part_rows.{name},").format(name=name) for name in names]
+    statement = compose.SQL(sql("update_records")).format(
+        table=compose.Identifier(columns.part.value), assignments=compose.SQL(" ").join(assignments)
+    )
+    cursor.execute(statement)
+    _expect(cursor, count, "updated records")
+
+
+def _external_ids(clean: CleanRecords, rows: pa.Table) -> pa.ChunkedArray:
+    return clean.records["external_id"].take(rows["record"])
+
+
+# ------------------------------------------------------------------------------------------------------- handles
+
+
+def _release_handles(cursor: psycopg.Cursor, part: Part, released: pa.Table) -> None:
+    cursor.execute(sql("create_part_handles"))
+    if released.num_rows:
+        _copy(cursor, "pg_temp.part_handles", _handle_rows(released, released["id"]))
+        cursor.execute(sql("release_contacts_handles" if part is Part.CONTACTS else "release_accounts_handles"))
+        _expect(cursor, released.num_rows, "released handles")
+
+
+def _give_handles(cursor: psycopg.Cursor, part: Part, handles: pa.Table, created: _IdsByRecord) -> None:
+    is_contacts = part is Part.CONTACTS
+    regiven = handles.filter(pc.invert(handles["is_new"]))
+    if regiven.num_rows:
+        cursor.execute(sql("empty_part_handles"))
+        _copy(
+            cursor,
+            "pg_temp.part_handles",
+            _handle_rows(regiven, regiven["id"]).append_column("salesforce_field", regiven["salesforce_field"]),
+        )
+        cursor.execute(sql("regive_contacts_handles" if is_contacts else "regive_accounts_handles"))
+        _expect(cursor, regiven.num_rows, "handles given again")
+    new = handles.filter(handles["is_new"])
+    rows = {
+        "contact_id" if is_contacts else "account_id": created.fill(new["record"], new["id"]),
+        "handle" if is_contacts else "domain": new["handle"],
+        "origin": pa.repeat("salesforce", new.num_rows),
+        "salesforce_field": new["salesforce_field"],
+    }
+    if is_contacts:
+        rows["source"] = new["source"]
+    _copy(cursor, "contact_store.contact_handles" if is_contacts else "contact_store.account_domains", pa.table(rows))
+
+
+def _handle_rows(handles: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    return pa.table({"record_id": ids, "source": handles["source"], "handle": handles["handle"]})
+
+
+# ------------------------------------------------------------------------------------------------------- changes
+
+
+def _write_changes(
+    cursor: psycopg.Cursor, run_id: int, clean: CleanRecords, columns: Columns, plan: Plan, writes: pa.Table
+) -> None:
+    """One entry for each created, linked or updated record: the rule that decided, old and new values (rule 6.5)."""
+    if not writes.num_rows:
+        return
+    outcomes = plan.outcomes.take(writes["record"])
+    new = {"handles": _handles_as_json(plan.handles, writes)}
+    old = {"handles": _handles_as_json(plan.released, writes)}
+    link_changed = pc.fill_null(pc.not_equal(outcomes["external_id"], writes["old_external_id"]), True)
+    new["external_id"] = _only_where(link_changed, json_strings(outcomes["external_id"].combine_chunks()))
+    old["external_id"] = json_strings(writes["old_external_id"].combine_chunks())
+    old["external_id"] = _only_where(link_changed, old["external_id"])
+    if columns.part is Part.CONTACTS:
+        for values, name in ((new, "account_id"), (old, "old_account_id")):
+            values["account_id"] = _only_where(writes["changed account_id"], writes[name].cast(pa.string()))
+    for field in columns.fields:
+        is_json = field.custom_field is not None or field.name == "links"
+        for values, name in ((new, field.name), (old, f"old {field.name}")):
+            text = writes[name].combine_chunks()
+            values[field.name] = _only_where(writes[f"changed {field.name}"], text if is_json else json_strings(text))
+    rows = pa.table(
+        {
+            "run_id": pa.repeat(run_id, writes.num_rows),
+            "part": pa.repeat(columns.part.value, writes.num_rows),
+            "record_id": writes["id"],
+            "external_id": outcomes["external_id"],
+            "outcome": outcomes["outcome"],
+            "rule": outcomes["rule"],
+            "matched_source": outcomes["matched_source"],
+            "matched_handle": outcomes["matched_handle"],
+            "old_values": _json_object(old),
+            "new_values": _json_object(new),
+        }
+    )
+    _copy(cursor, "contact_store.sync_changes", rows)
+
+
+def _handles_as_json(handles: pa.Table, writes: pa.Table) -> pa.Array:
+    """For each write the JSON list of its handles; null where there is none."""
+    entries = _wrapped(
+        '{"source": "', handles["source"], '", "handle": ', json_strings(handles["handle"].combine_chunks()), "}"
+    )
+    grouped = (
+        pa.table({"record": handles["record"], "entry": entries})
+        .group_by("record", use_threads=False)
+        .aggregate([("entry", "list")])
+    )
+    places = pc.index_in(writes["record"].combine_chunks(), grouped["record"].combine_chunks())
+    lists = grouped["entry_list"].combine_chunks().take(places)
+    return _wrapped("[", pc.binary_join(lists, ", "), "]")
+
+
+# -------------------------------------------------------------------------------------------------------- errors
+
+
+def _write_errors(
+    cursor: psycopg.Cursor,
+    run_id: int,
+    clean: CleanRecords,
+    columns: Columns,
+    plan: Plan,
+    field_errors: pa.Table,
+    created_ids: dict[int, int],
+    *,
+    whole_source: bool,
+) -> None:
+    errors = _with_created_holders(plan.errors.select(ERRORS_SCHEMA.names), clean, columns, created_ids)
+    error_book.create_part_tables(cursor)
+    _copy(cursor, "pg_temp.part_errors", pa.concat_tables([errors, clean.warnings, field_errors]))
+    if not whole_source:
+        _copy(cursor, "pg_temp.part_read", clean.records.select(["external_id"]))
+    error_book.record_errors(cursor, run_id, columns.part.value, whole_source=whole_source)
+    error_book.close_run_errors(cursor, run_id, columns.part.value)
+
+
+def _with_created_holders(
+    errors: pa.Table, clean: CleanRecords, columns: Columns, created_ids: dict[int, int]
+) -> pa.Table:
+    """Name the contacts that this run created, which had no id yet when they were found to hold a handle."""
+    if not created_ids or not errors.num_rows:
+        return errors
+    key = "contact_id" if columns.part is Part.CONTACTS else "account_id"
+    holders = [json.loads(text) for text in errors["holders"].to_pylist()]
+    unnamed = pa.array({h["external_id"] for found in holders for h in found if h[key] is None}, pa.string())
+    places = pc.index_in(unnamed, clean.records["external_id"].combine_chunks()).to_pylist()
+    ids = {name: created_ids[place] for name, place in zip(unnamed.to_pylist(), places, strict=True)}
+    named = [[{**h, key: h[key] if h[key] is not None else ids[h["external_id"]]} for h in found] for found in holders]
+    texts = pa.array([json.dumps(found, ensure_ascii=False) for found in named], pa.string())
+    return errors.set_column(errors.schema.get_field_index("holders"), "holders", texts)
+
+
+# --------------------------------------------------------------------------------------------------------- arrays
+
+
+def _only_where(mask: pa.ChunkedArray, texts: Any) -> Any:
+    return pc.if_else(mask, texts, pa.scalar(None, pa.string()))
+
+
+def _json_object(values: dict[Any, Any]) -> pa.Array:
+    """One JSON object a row, of JSON texts by key; null values are left out."""
+    pieces = [_wrapped(f"{json.dumps(key, ensure_ascii=False)}: ", text) for key, text in values.items()]
+    return _wrapped("{", join_present(pieces), "}")
+
+
+def _wrapped(*texts: Any) -> pa.Array:
+    """The texts of each row one after the other; null where one of them is null."""
+    joined = pc.binary_join_element_wise(*texts, "")
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def _copy(cursor: psycopg.Cursor, table: str, rows: pa.Table) -> None:
+    """Append `rows` to `table` (`schema.name`); columns by name, null as null, text exactly."""
+    if not rows.num_rows:
+        return
+    statement = compose.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
+        compose.Identifier(*table.split(".")), compose.SQL(", ").join(map(compose.Identifier, rows.column_names))
+    )
+    with cursor.copy(statement) as copy:
+        for batch in _csv_batches(rows):
+            copy.write(batch)
+
+
+def _csv_batches(rows: pa.Table) -> Iterable[memoryview]:
+    """CSV in which every text is quoted, so that PostgreSQL tells an empty text from null."""
+    options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed")
+    for start in range(0, rows.num_rows, ROWS_PER_COPY):
+        target = pa.BufferOutputStream()
+        pyarrow.csv.write_csv(rows.slice(start, ROWS_PER_COPY), target, options)
+        yield memoryview(target.getvalue())
+
+
+def _expect(cursor: psycopg.Cursor, count: int, what: str) -> None:
+    if cursor.rowcount != count:
+        raise RetryableError("not_balanced", f"{count} {what} were planned, {cursor.rowcount} were written")

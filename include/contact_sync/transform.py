@@ -1,0 +1,354 @@
+"""Turns a snapshot (raw text, as Salesforce sent it) into clean records, handles and warnings (rule 3). Pure.
+
+Text is kept exactly; what is read is read by rule 3.6: e-mails, phones, domains, numbers, dates. A value that
+cannot be read becomes a warning and is left out, so that matching can keep what was there before. Values are
+converted once for each distinct text. Who a record belongs to is decided in `match`.
+"""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from include.contact_sync.columns import SOURCE_ORDER, Columns, HandleColumn, Part, ValueColumn
+from include.contact_sync.phones import read_phones
+from include.contact_sync.settings import CustomFieldType
+
+LONGEST_HANDLE = 500
+"""Characters. A longer text is no way to reach a person, and PostgreSQL cannot index it."""
+
+NUMBER_TYPES = frozenset({"double", "currency", "percent", "int", "long"})
+_SPACE = r"\s\p{Z}\x0b\x1c-\x1f\x{85}"
+_EMAIL = rf"^[^@{_SPACE}]+@[^@.{_SPACE}]+(\.[^@.{_SPACE}]+)+$"
+_PLAIN_INTEGER = r"^(0|-?[1-9][0-9]{0,300})$"
+_PLAIN_DECIMAL = r"^-?(0|[1-9][0-9]{0,300})\.[0-9]{0,300}[1-9]$"
+_NUMBER = re.compile(r"[+-]?(?:[0-9]{1,400}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,3})?")
+_UTC_SECONDS = r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2})(\.0+)?(Z|\+00:?00)$"
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_ISO_DATETIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
+_DOMAIN = re.compile(r"(?!-)[^\s./@:\\\"'<>,;()\[\]]{1,63}(?:\.[^\s./@:\\\"'<>,;()\[\]]{1,63})+")
+
+Reader = Callable[[list[str]], list[str | None]]
+
+HANDLES_SCHEMA = pa.schema(
+    [("record", pa.int32()), ("source", pa.string()), ("handle", pa.string()), ("salesforce_field", pa.string())]
+)
+UNREADABLE_SCHEMA = pa.schema([("record", pa.int32()), ("column", pa.string()), ("salesforce_field", pa.string())])
+ERRORS_SCHEMA = pa.schema(
+    [
+        ("code", pa.string()),
+        ("level", pa.string()),
+        ("external_id", pa.string()),
+        ("salesforce_field", pa.string()),
+        ("value", pa.string()),
+        ("detail", pa.string()),
+        ("holders", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class CleanRecords:
+    """What a snapshot says, ready to be matched.
+
+    Attributes:
+        records: one row per source record, ordered by Salesforce id (`external_id`); for contacts `account`, the
+            Salesforce id of its account; then one column per `Columns.fields`, as text, custom fields and links as JSON.
+        handles: the handles that were read, in the order of rule 4.2, each once per record; `record` is a row
+            of `records`, `salesforce_field` the first field of the mapping that gave it.
+        unreadable: where a field held something that could not be read; `column` is a value column's name or,
+            for a handle, its source. What was stored there stays.
+        warnings: the same as errors of the catalogue.
+    """
+
+    records: pa.Table
+    handles: pa.Table
+    unreadable: pa.Table
+    warnings: pa.Table
+
+
+def transform(snapshot: pa.Table, columns: Columns) -> CleanRecords:
+    """Read every mapped value of `snapshot` (`Id`, for contacts `AccountId`, and the mapped fields, all text).
+
+    An empty snapshot takes the same path as a full one.
+    """
+    snapshot = snapshot.combine_chunks().sort_by("Id")
+    external_ids = _text(snapshot, "Id")
+    records = {"external_id": external_ids}
+    if columns.part is Part.CONTACTS:
+        records["account"] = _text(snapshot, "AccountId")
+    faults: list[pa.Table] = []
+    for column in columns.fields:
+        records[column.name], bad = _read_column(snapshot, column)
+        if bad is not None:
+            faults.append(_fault_rows(bad, column.name, column.salesforce_fields[0], snapshot, "invalid_value"))
+    handles = []
+    for position, giver in enumerate(columns.handles):
+        if giver.missing:
+            continue
+        raw = _text(snapshot, giver.salesforce_field)
+        read, unread = _read_handles(_plain_text(raw, giver.type), giver, columns.default_region)
+        faults.append(_fault_rows(unread, giver.source, giver.salesforce_field, snapshot, "invalid_handle"))
+        handles.append(_handle_rows(read, giver, position))
+    fault_rows = _concat(faults, _FAULTS_SCHEMA)
+    return CleanRecords(
+        pa.table(records),
+        _first_of_each_handle(handles),
+        fault_rows.select(["record", "column", "salesforce_field"]),
+        _warnings(fault_rows, external_ids),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- values
+
+
+def _read_column(snapshot: pa.Table, column: ValueColumn) -> tuple[pa.Array, pa.Array | None]:
+    """The column's values and a mask of what could not be read (None where everything can)."""
+    if column.name == "links":
+        return _links([_text(snapshot, name) for name in column.salesforce_fields]), None
+    raw = _text(snapshot, column.salesforce_fields[0])
+    if column.custom_type is None:
+        return _plain_text(raw, column.types[0]), None
+    return _read_custom(raw, column)
+
+
+def _read_custom(raw: pa.Array, column: ValueColumn) -> tuple[pa.Array, pa.Array | None]:
+    kind, describe_type = column.custom_type, column.types[0]
+    if kind is CustomFieldType.STRING:
+        return json_strings(_plain_text(raw, describe_type)), None
+    if kind is CustomFieldType.NUMBER:
+        values = _numbers(pc.utf8_trim_whitespace(raw))
+        return values, _unread(raw, values)
+    if kind is CustomFieldType.BOOLEAN:
+        lowered = pc.utf8_lower(pc.utf8_trim_whitespace(raw))
+        values = pc.if_else(pc.is_in(lowered, pa.array(["true", "false"])), lowered, pa.scalar(None, pa.string()))
+        return values, _unread(raw, values)
+    if kind is CustomFieldType.DATETIME:
+        values = _datetimes(raw, trusted=describe_type == "datetime")
+        return json_strings(values), _unread(raw, values)
+    text = _plain_text(raw, describe_type)
+    values = pc.if_else(pc.is_in(text, pa.array(column.allowed)), text, pa.scalar(None, pa.string()))
+    return json_strings(values), _unread(raw, values)
+
+
+def _plain_text(raw: pa.Array, describe_type: str) -> pa.Array:
+    """Numbers, booleans and dates have one form whichever API delivered them; any other text is kept exactly (3.6, 3.7)."""
+    if describe_type in NUMBER_TYPES:
+        return pc.coalesce(_numbers(raw), raw)
+    if describe_type == "boolean":
+        return pc.utf8_lower(raw)
+    if describe_type == "datetime":
+        return pc.coalesce(_datetimes(raw, trusted=True), raw)
+    return raw
+
+
+def _numbers(raw: pa.Array) -> pa.Array:
+    """Shortest decimal, without an exponent; null where the text is no number."""
+    shortest = pc.or_(pc.match_substring_regex(raw, _PLAIN_INTEGER), pc.match_substring_regex(raw, _PLAIN_DECIMAL))
+    others = pc.if_else(shortest, pa.scalar(None, pa.string()), raw)
+    return pc.if_else(shortest, raw, _by_distinct(others, lambda texts: [_shortest_decimal(text) for text in texts]))
+
+
+def _shortest_decimal(text: str) -> str | None:
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text)
+    if abs(number.adjusted()) > 400:
+        return None
+    written = format(number, "f")
+    if "." in written:
+        written = written.rstrip("0").rstrip(".")
+    return "0" if written in {"-0", ""} else written
+
+
+def _datetimes(raw: pa.Array, *, trusted: bool) -> pa.Array:
+    """ISO 8601 in UTC with `Z`, no fraction where it is zero; a date is its midnight; null where it is neither."""
+    utc = pc.match_substring_regex(raw, _UTC_SECONDS) if trusted else pc.is_null(raw)
+    shortened = pc.replace_substring_regex(raw, _UTC_SECONDS, r"\1Z")
+    others = pc.if_else(utc, pa.scalar(None, pa.string()), raw)
+    return pc.if_else(utc, shortened, _by_distinct(others, lambda texts: [_iso_datetime(text) for text in texts]))
+
+
+def _iso_datetime(text: str) -> str | None:
+    text = text.strip()
+    if not (_DATE.fullmatch(text) or _ISO_DATETIME.fullmatch(text)):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    fraction = f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
+    return f"{moment:%Y-%m-%dT%H:%M:%S}".zfill(19) + fraction + "Z"
+
+
+def _links(fields: list[pa.Array]) -> pa.Array:
+    """All web links of a contact as one JSON list, in the order of the mapping, each once."""
+    distinct = fields[:1]
+    for field in fields[1:]:
+        repeated = pa.array(np.zeros(len(field), dtype=bool))
+        for earlier in distinct:
+            repeated = pc.or_(repeated, pc.fill_null(pc.equal(field, earlier), False))
+        distinct.append(pc.if_else(repeated, pa.scalar(None, pa.string()), field))
+    return pc.binary_join_element_wise("[", join_present([json_strings(field) for field in distinct]), "]", "")
+
+
+def join_present(texts: list[pa.Array], separator: str = ", ") -> pa.Array:
+    """The texts of each row that are not null, joined; an empty text where all are null."""
+    absent = pc.is_null(texts[0])
+    for others in texts[1:]:
+        absent = pc.and_(absent, pc.is_null(others))
+    # Arrow drops a row in which "skip" leaves nothing to join.
+    first = pc.if_else(absent, "", texts[0])
+    return pc.binary_join_element_wise(first, *texts[1:], separator, null_handling="skip")
+
+
+def json_strings(texts: pa.Array) -> pa.Array:
+    """Each text as a JSON string, written as PostgreSQL writes jsonb, so that both can be compared; null stays null."""
+    special = pc.match_substring_regex(texts, r'[\x00-\x1f"\\]')
+    plain = pc.binary_join_element_wise('"', texts, '"', "")
+    if not pc.any(special).as_py():
+        return plain
+    others = pc.if_else(special, texts, pa.scalar(None, pa.string()))
+    return pc.if_else(
+        special, _by_distinct(others, lambda found: [json.dumps(text, ensure_ascii=False) for text in found]), plain
+    )
+
+
+# --------------------------------------------------------------------------------------------------- handles
+
+
+def _read_handles(raw: pa.Array, column: HandleColumn, region: str) -> tuple[pa.Array, pa.Array]:
+    """The handles of one field (null where there is none) and a mask of what could not be read."""
+    trimmed = pc.utf8_trim_whitespace(raw)
+    trimmed = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+    values = _HANDLE_READERS.get(column.source, lambda texts, _region: texts)(trimmed, region)
+    short = pc.less_equal(pc.utf8_length(values), LONGEST_HANDLE)
+    values = pc.if_else(short, values, pa.scalar(None, pa.string()))
+    return values, _unread(trimmed, values)
+
+
+def _emails(texts: pa.Array, _region: str) -> pa.Array:
+    lowered = pc.utf8_lower(texts)
+    return pc.if_else(pc.match_substring_regex(lowered, _EMAIL), lowered, pa.scalar(None, pa.string()))
+
+
+def _phones(texts: pa.Array, region: str) -> pa.Array:
+    return _by_distinct(texts, lambda found: read_phones(found, region))
+
+
+def _twitters(texts: pa.Array, _region: str) -> pa.Array:
+    names = pc.utf8_lower(pc.utf8_trim_whitespace(pc.utf8_ltrim(texts, "@")))
+    return pc.if_else(pc.equal(names, ""), pa.scalar(None, pa.string()), names)
+
+
+def _domains(texts: pa.Array, _region: str) -> pa.Array:
+    return _by_distinct(texts, lambda found: [_domain(text) for text in found])
+
+
+def _domain(text: str) -> str | None:
+    """Scheme, `www.`, path and letter case do not count (rule 5)."""
+    host = _SCHEME.sub("", text.strip().lower(), count=1)
+    host = re.split(r"[/?#\\]", host, maxsplit=1)[0].rpartition("@")[2]
+    host = re.sub(r":[0-9]*$", "", host).rstrip(".").removeprefix("www.")
+    return host if _DOMAIN.fullmatch(host) and len(host) <= 253 else None
+
+
+_HANDLE_READERS: dict[str, Callable[[pa.Array, str], pa.Array]] = {
+    "email": _emails,
+    "phone": _phones,
+    "twitter": _twitters,
+    "domain": _domains,
+}
+
+
+def _handle_rows(values: pa.Array, column: HandleColumn, position: int) -> pa.Table:
+    present = pc.is_valid(values)
+    rows = pc.indices_nonzero(present).cast(pa.int32())
+    handles = values.filter(present)
+    length = len(handles)
+    return pa.table(
+        {
+            "record": rows,
+            "source": pa.repeat(column.source, length),
+            "handle": handles,
+            "salesforce_field": pa.repeat(column.salesforce_field, length),
+            "order": pa.repeat(SOURCE_ORDER.index(column.source) * 1000 + position, length),
+        }
+    )
+
+
+def _first_of_each_handle(tables: list[pa.Table]) -> pa.Table:
+    """Every handle of a record once, in the order of rule 4.2; the first field in the mapping is remembered (rule 4.10)."""
+    rows = _concat(tables, HANDLES_SCHEMA.append(pa.field("order", pa.int64())))
+    rows = rows.sort_by([("order", "ascending"), ("record", "ascending")]).drop_columns(["order"])
+    sources = {source for table in tables for source in table["source"].unique().to_pylist()}
+    if len(sources) == len([table for table in tables if table.num_rows]):
+        return rows
+    repeated = rows.select(["record", "source", "handle"]).to_pandas().duplicated()
+    return rows.filter(pa.array(~repeated.to_numpy()))
+
+
+# ---------------------------------------------------------------------------------------------------- faults
+
+_FAULTS_SCHEMA = pa.schema([*UNREADABLE_SCHEMA, ("code", pa.string()), ("value", pa.string())])
+
+
+def _fault_rows(bad: pa.Array, column: str, salesforce_field: str, snapshot: pa.Table, code: str) -> pa.Table:
+    rows = pc.indices_nonzero(bad).cast(pa.int32())
+    length = len(rows)
+    values = _text(snapshot, salesforce_field).take(rows)
+    return pa.table(
+        [rows, pa.repeat(column, length), pa.repeat(salesforce_field, length), pa.repeat(code, length), values],
+        schema=_FAULTS_SCHEMA,
+    )
+
+
+def _warnings(faults: pa.Table, external_ids: pa.Array) -> pa.Table:
+    length = faults.num_rows
+    return pa.table(
+        [
+            faults["code"],
+            pa.repeat("warning", length),
+            external_ids.take(faults["record"]),
+            faults["salesforce_field"],
+            faults["value"],
+            pa.nulls(length, pa.string()),
+            pa.repeat("[]", length),
+        ],
+        schema=ERRORS_SCHEMA,
+    )
+
+
+def _unread(raw: pa.Array, values: pa.Array) -> pa.Array:
+    return pc.and_(pc.is_valid(raw), pc.is_null(values))
+
+
+# ---------------------------------------------------------------------------------------------------- arrays
+
+
+def _text(snapshot: pa.Table, name: str) -> pa.Array:
+    column = snapshot[name].cast(pa.string())
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+    return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+
+
+def _by_distinct(texts: pa.Array, read: Reader) -> pa.Array:
+    """Apply `read` once for each distinct text; null stays null."""
+    encoded = pc.dictionary_encode(texts)
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    values = pa.array(read(encoded.dictionary.to_pylist()), pa.string())
+    return values.take(encoded.indices)
