@@ -39,7 +39,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import Asset, Param, TriggerRule, dag, task
+from airflow.sdk import Asset, Param, TriggerRule, chain, dag, task
 from airflow.sdk.exceptions import AirflowFailException, AirflowRescheduleException, AirflowSkipException
 from airflow.timetables.interval import CronDataIntervalTimetable
 
@@ -110,50 +110,52 @@ def salesforce_contacts_sync() -> None:
             return flow.validate_settings(request)
 
     @task(multiple_outputs=False)
-    def sync_accounts(run_id: int) -> dict[str, Any]:
+    def sync_accounts(dag_run: Any = None) -> dict[str, Any]:
         from include.contact_sync import flow
         from include.contact_sync.columns import Part
 
-        if not flow.is_enabled(run_id, Part.ACCOUNTS):
-            raise AirflowSkipException("Accounts are switched off in the settings")
         with said_to_airflow():
+            run_id = flow.find_run(dag_run.run_id)
+            if not flow.is_enabled(run_id, Part.ACCOUNTS):
+                raise AirflowSkipException("Accounts are switched off in the settings")
             return flow.sync_accounts(run_id)
 
     @task(multiple_outputs=False, trigger_rule=TriggerRule.NONE_FAILED)
-    def extract_contacts(run_id: int) -> dict[str, Any]:
+    def extract_contacts(dag_run: Any = None) -> dict[str, Any]:
         from include.contact_sync import flow
         from include.contact_sync.columns import Part
 
-        if not flow.is_enabled(run_id, Part.CONTACTS):
-            raise AirflowSkipException("Contacts are switched off in the settings")
         with said_to_airflow():
+            run_id = flow.find_run(dag_run.run_id)
+            if not flow.is_enabled(run_id, Part.CONTACTS):
+                raise AirflowSkipException("Contacts are switched off in the settings")
             return flow.extract_contacts_of_source(run_id)
 
     @task(multiple_outputs=False)
-    def transform_contacts(run_id: int, extraction: dict[str, Any]) -> dict[str, Any]:
+    def transform_contacts(dag_run: Any = None) -> dict[str, Any]:
         from include.contact_sync import flow
 
         with said_to_airflow():
-            return flow.transform_contacts(run_id, extraction)
+            return flow.transform_contacts(flow.find_run(dag_run.run_id))
 
     @task(multiple_outputs=False)
-    def match_contacts(run_id: int, extraction: dict[str, Any]) -> dict[str, Any]:
+    def match_contacts(dag_run: Any = None) -> dict[str, Any]:
         from include.contact_sync import flow
 
         with said_to_airflow():
-            return flow.match_contacts(run_id, extraction)
+            return flow.match_contacts(flow.find_run(dag_run.run_id))
 
     @task(multiple_outputs=False)
-    def load_contacts(run_id: int, extraction: dict[str, Any], matched: dict[str, Any]) -> dict[str, Any]:
+    def load_contacts(dag_run: Any = None) -> dict[str, Any]:
         from include.contact_sync import flow
 
         with said_to_airflow():
-            return flow.load_contacts(run_id, extraction, matched)
+            return flow.load_contacts(flow.find_run(dag_run.run_id))
 
     def load_report(context: Any) -> MailToSend | None:
         from include.contact_sync import flow
 
-        run_id = flow.find_run(context["dag_run"].run_id)
+        run_id = flow.find_run(context["dag_run"].run_id, must_exist=False)
         if run_id is None:
             print("No run was opened: the log of validate_settings says why")
             return None
@@ -169,21 +171,24 @@ def salesforce_contacts_sync() -> None:
     )
 
     @task(outlets=[CONTACTS])
-    def publish_contacts(loaded: dict[str, Any], params: Any = None, outlet_events: Any = None) -> None:
+    def publish_contacts(dag_run: Any = None, params: Any = None, outlet_events: Any = None) -> None:
+        from include.contact_sync import flow
+
         if params["dry_run"]:
             raise AirflowSkipException("A dry run has changed nothing")
-        outlet_events[CONTACTS].extra = loaded
+        outlet_events[CONTACTS].extra = flow.outcome_counts(flow.find_run(dag_run.run_id))
 
-    run_id = validate_settings()
-    accounts = sync_accounts(run_id)
-    extraction = extract_contacts(run_id)
-    transformed = transform_contacts(run_id, extraction)
-    matched = match_contacts(run_id, extraction)
-    loaded = load_contacts(run_id, extraction, matched)
-    published = publish_contacts(loaded)
-    accounts >> extraction
-    transformed >> matched
-    loaded >> report_errors >> published
+    chain(
+        validate_settings(),
+        sync_accounts(),
+        extract_contacts(),
+        transform_contacts(),
+        match_contacts(),
+        loaded := load_contacts(),
+        report_errors,
+        published := publish_contacts(),
+    )
+    loaded >> published
 
 
 salesforce_contacts_sync()

@@ -9,7 +9,7 @@ not come out right is begun again once. How Salesforce is spoken to is the packa
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pyarrow as pa
@@ -123,147 +123,155 @@ def _list_view(source: object) -> str | None:
 
 
 def _extract(salesforce: Salesforce, source: _Source, staging: RunStaging, progress: Progress) -> Extraction:
-    """Read a part, again from its start where that can help."""
-    calls = salesforce.calls
+    """Read a part, again from its start where that can help (rule 6.4)."""
+    reader = _Reader(salesforce, source, staging, lambda line: progress(f"{source.part}: {line}"), salesforce.calls)
     failures: Counter[str] = Counter()
-    refused_fields: list[str] = []
     while True:
         try:
-            return _read(salesforce, source, staging, progress, refused_fields, calls)
+            return reader.read()
         except _FieldVanished as vanished:
             if failures["field_not_found"]:  # still described and still refused: it counts as missing from now on
-                refused_fields = [*refused_fields, vanished.detail]
+                reader = replace(reader, refused_fields=(*reader.refused_fields, vanished.detail))
             failures["field_not_found"] += 1
-            progress(f"{source.part}: Salesforce field {vanished.detail} vanished; looking up the fields again")
+            reader.progress(f"Salesforce field {vanished.detail} vanished; looking up the fields again")
         except (Damaged, CursorLost) as incomplete:
             failures[incomplete.code] += 1
             if failures[incomplete.code] > _READ_AGAIN[incomplete.code]:
                 again = f"{incomplete.detail}; read {failures[incomplete.code]} times from the start"
                 raise RetryableError(incomplete.code, again) from incomplete
-            progress(f"{source.part}: {incomplete.detail}; reading again from the start")
+            reader.progress(f"{incomplete.detail}; reading again from the start")
 
 
-def _read(
-    salesforce: Salesforce,
-    source: _Source,
-    staging: RunStaging,
-    progress: Progress,
-    refused_fields: list[str],
-    calls: int,
-) -> Extraction:
-    """Read a part once: fields, list view, number, merges, records."""
-    resolved = salesforce.resolve_fields(source.sobject, source.mapped, needed=source.always)
-    for error in unusable_fields(source.sobject, resolved):
-        raise error
-    for name in refused_fields:
-        resolved = resolved.without(name)
-    chosen = salesforce.list_view_filter(source.sobject, source.list_view) if source.list_view else Filter()
-    query = _query(source, resolved, chosen)
-    count = _count(salesforce, source, query, progress)
-    merges = _stage_merges(salesforce, source, staging, progress)
-    how, received, read, pages, size = _stage_records(salesforce, source, resolved, query, count, staging, progress)
-    return Extraction(
-        read=read,
-        received=received,
-        out_of_source=received - read,
-        field_types={name: field.type for name, field in resolved.fields.items()},
-        missing_fields=list(resolved.missing),
-        merges=merges,
-        pages=pages,
-        bytes=size,
-        how=how,
-        salesforce_calls=salesforce.calls - calls,
-    )
+@dataclass(frozen=True)
+class _Records:
+    """What one reading of the records came to."""
+
+    received: int = 0
+    kept: int = 0
+    pages: int = 0
+    bytes: int = 0
+
+    def with_page(self, page: Page, kept: pa.Table) -> "_Records":
+        received, pages, size = self.received + page.table.num_rows, self.pages + 1, self.bytes + page.bytes
+        return _Records(received, self.kept + kept.num_rows, pages, size)
 
 
-def _query(source: _Source, resolved: Resolved, chosen: Filter) -> Query:
-    paths = dict.fromkeys([*source.always, *(field.path for field in resolved.fields.values())])
-    conditions = (*((chosen.condition,) if chosen.condition else ()), *source.conditions)
-    return Query(source.sobject, tuple(paths), chosen.scope, conditions)
+@dataclass(frozen=True)
+class _Reader:
+    """Reads a part once: its fields, list view, number, merges, records."""
+
+    salesforce: Salesforce
+    source: _Source
+    staging: RunStaging
+    progress: Progress
+    calls_before: int
+    refused_fields: tuple[str, ...] = ()
+
+    def read(self) -> Extraction:
+        resolved = self._resolve_fields()
+        query = self._query(resolved)
+        count = self._count(query)
+        merges = self._stage_merges()
+        how, records = self._stage_records(resolved, query, count)
+        return Extraction(
+            read=records.kept,
+            received=records.received,
+            out_of_source=records.received - records.kept,
+            field_types={name: field.type for name, field in resolved.fields.items()},
+            missing_fields=list(resolved.missing),
+            merges=merges,
+            pages=records.pages,
+            bytes=records.bytes,
+            how=how,
+            salesforce_calls=self.salesforce.calls - self.calls_before,
+        )
+
+    def _resolve_fields(self) -> Resolved:
+        source = self.source
+        resolved = self.salesforce.resolve_fields(source.sobject, source.mapped, needed=source.always)
+        for error in unusable_fields(source.sobject, resolved):
+            raise error
+        for name in self.refused_fields:
+            resolved = resolved.without(name)
+        return resolved
+
+    def _query(self, resolved: Resolved) -> Query:
+        source = self.source
+        chosen = self.salesforce.list_view_filter(source.sobject, source.list_view) if source.list_view else Filter()
+        paths = dict.fromkeys([*source.always, *(field.path for field in resolved.fields.values())])
+        conditions = (*((chosen.condition,) if chosen.condition else ()), *source.conditions)
+        return Query(source.sobject, tuple(paths), chosen.scope, conditions)
+
+    def _count(self, query: Query) -> int | None:
+        """How many records there will be, if Salesforce can say so; too many are refused before they are read (rule 1.5).
+
+        The count names no mapped field, so a query that is refused here is refused for the list view's filter.
+        """
+        try:
+            count = self.salesforce.count(query)
+        except Refused as refused:
+            raise self._about_the_list_view(refused) from refused
+        if self.source.linked_accounts is None:
+            self._refuse_too_many(count or 0)
+        self.progress(f"{'an unknown number of' if count is None else f'{count:,}'} records to read")
+        return count
+
+    def _refuse_too_many(self, count: int) -> None:
+        maximum = self.source.maximum
+        if maximum is not None and count > maximum:
+            raise RunError("too_many_contacts", f"{count:,} or more; a sync takes at most {maximum:,}")
+
+    def _stage_merges(self) -> int:
+        """Stage which record was merged into which (rule 4.11).
+
+        They are read before the records, so that a record which is merged away meanwhile is a loser of the next run
+        and never a loser that is also in the snapshot.
+        """
+        conditions = (is_true("IsDeleted"), is_set("MasterRecordId"))
+        query = Query(self.source.sobject, ("Id", "MasterRecordId"), conditions=conditions)
+        count = self.salesforce.count(query, include_deleted=True)
+        reading = self.salesforce.read(query, count, self.progress, include_deleted=True)
+        merges = pa.concat_tables([page.table for page in reading.pages]).rename_columns(["loser", "winner"])
+        self.staging.write(f"{self.source.part}/merges", merges)
+        return merges.num_rows
+
+    def _stage_records(self, resolved: Resolved, query: Query, count: int | None) -> tuple[str, _Records]:
+        self.staging.clear(self.source.folder)
+        reading = self.salesforce.read(query, count, self.progress)
+        records = _Records()
+        try:
+            with closing(reading.pages) as pages:
+                for page in pages:
+                    kept = _kept(page.table, self.source)
+                    self.staging.write_part(self.source.folder, records.pages, _as_mapped(kept, self.source, resolved))
+                    records = records.with_page(page, kept)
+                    self._refuse_too_many(records.kept)
+                    self.progress(f"{records.received:,} of {page.announced:,} records received")
+        except Refused as refused:
+            raise self._explained(refused, resolved) from refused
+        return reading.how, records
+
+    def _explained(self, refused: Refused, resolved: Resolved) -> RunError:
+        """What a refusal of the records' query means; the count before it was not refused."""
+        name = refused.named_field
+        if name and resolved.without(name).missing != resolved.missing:
+            return _FieldVanished(name)
+        return self._about_the_list_view(refused)
+
+    def _about_the_list_view(self, refused: Refused) -> RunError:
+        if self.source.list_view and refused.is_about_the_query:
+            return not_usable(self.source.sobject, self.source.list_view, refused.detail)
+        return refused
 
 
-def _count(salesforce: Salesforce, source: _Source, query: Query, progress: Progress) -> int | None:
-    """How many records there will be, if Salesforce can say so; too many are refused before they are read (rule 1.5).
-
-    The count names no mapped field, so a query that is refused here is refused for the list view's filter.
-    """
-    try:
-        count = salesforce.count(query)
-    except Refused as refused:
-        if source.list_view and refused.is_about_the_query:
-            raise not_usable(source.sobject, source.list_view, refused.detail) from refused
-        raise
+def _kept(table: pa.Table, source: _Source) -> pa.Table:
+    """The records that belong to the source (rule 2.1)."""
     if source.linked_accounts is None:
-        _refuse_too_many(source, count or 0)
-    progress(f"{source.part}: {'an unknown number of' if count is None else f'{count:,}'} records to read")
-    return count
-
-
-def _refuse_too_many(source: _Source, count: int) -> None:
-    if source.maximum is not None and count > source.maximum:
-        raise RunError("too_many_contacts", f"{count:,} or more; a sync takes at most {source.maximum:,}")
-
-
-def _stage_merges(salesforce: Salesforce, source: _Source, staging: RunStaging, progress: Progress) -> int:
-    """Stage which record was merged into which (rule 4.11).
-
-    They are read before the records, so that a record which is merged away meanwhile is a loser of the next run and
-    never a loser that is also in the snapshot.
-    """
-    conditions = (is_true("IsDeleted"), is_set("MasterRecordId"))
-    query = Query(source.sobject, ("Id", "MasterRecordId"), conditions=conditions)
-    count = salesforce.count(query, include_deleted=True)
-    reading = salesforce.read(query, count, progress, include_deleted=True)
-    merges = pa.concat_tables([page.table for page in reading.pages]).rename_columns(["loser", "winner"])
-    staging.write(f"{source.part}/merges", merges)
-    return merges.num_rows
-
-
-def _stage_records(
-    salesforce: Salesforce,
-    source: _Source,
-    resolved: Resolved,
-    query: Query,
-    count: int | None,
-    staging: RunStaging,
-    progress: Progress,
-) -> tuple[str, int, int, int, int]:
-    staging.clear(source.folder)
-    received = read = pages = size = 0
-    reading = salesforce.read(query, count, lambda line: progress(f"{source.part}: {line}"))
-    try:
-        with closing(reading.pages) as arriving:
-            for page in arriving:
-                kept = _kept(page, source)
-                received, read, size = received + page.table.num_rows, read + kept.num_rows, size + page.bytes
-                _refuse_too_many(source, read)
-                staging.write_part(source.folder, pages, _as_mapped(kept, source, resolved))
-                pages += 1
-                progress(f"{source.part}: {received:,} of {page.announced:,} records received")
-    except Refused as refused:
-        raise _explained(refused, source, resolved) from refused
-    return reading.how, received, read, pages, size
-
-
-def _kept(page: Page, source: _Source) -> pa.Table:
-    """The records of the page that belong to the source (rule 2.1)."""
-    if source.linked_accounts is None:
-        return page.table
-    return page.table.filter(pc.is_in(page.table["AccountId"], value_set=source.linked_accounts))
+        return table
+    return table.filter(pc.is_in(table["AccountId"], value_set=source.linked_accounts))
 
 
 def _as_mapped(table: pa.Table, source: _Source, resolved: Resolved) -> pa.Table:
     """One column per mapped field, named as in the mapping, whatever Salesforce's own spelling is."""
-    columns = [*source.always, *resolved.fields]
-    paths = {name: resolved.fields[name].path if name in resolved.fields else name for name in columns}
-    return pa.table([table[path] for path in paths.values()], names=list(paths))
-
-
-def _explained(refused: Refused, source: _Source, resolved: Resolved) -> RunError:
-    """What a refusal of the records' query means: the count before it was not refused."""
-    name = refused.named_field
-    if name and resolved.without(name).missing != resolved.missing:
-        return _FieldVanished(name)
-    if source.list_view and refused.is_about_the_query:
-        return not_usable(source.sobject, source.list_view, refused.detail)
-    return refused
+    paths = dict.fromkeys(source.always) | {name: field.path for name, field in resolved.fields.items()}
+    return pa.table([table[path or name] for name, path in paths.items()], names=list(paths))

@@ -1,25 +1,25 @@
 """The steps of a run, one function each, in the order in which they are told (see the rules).
 
-The DAG's tasks and `python -m include.contact_sync run` call the same functions. A step takes the run's id and the
-receipts of earlier steps, leaves its rows in the staging place and returns a receipt: counts and places, no
-personal data. Any step can be repeated: what it staged is written again, what it applied is found applied.
+The DAG's tasks and `python -m include.contact_sync run` call the same functions. A step leaves its rows in the
+staging place and its receipt in the run's record, where the next step finds them: counts, seconds, the fields that
+exist; no personal data. Any step can be repeated: what it staged is written again, what it applied is found applied.
 """
 
 import logging
 import resource
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
-from include.contact_sync.errors import RunError
+from include.contact_sync.errors import RunError, RunRefused
 from include.contact_sync.extract import extract_accounts, extract_contacts
 from include.contact_sync.load import PlannedPart, apply_plan
 from include.contact_sync.match import Plan, match
@@ -113,13 +113,13 @@ def sync_accounts(run_id: int) -> Receipt:
         _write_tables(step.staging, "accounts/clean", clean)
         planned = _plan(step, columns, clean)
         _write_tables(step.staging, "accounts/plan", planned.plan)
-        counts = _finish_part(step, columns, clean, planned, extraction)
+        counts = _finish_part(step, columns, clean, planned)
         step.facts |= counts
         return counts
 
 
 def extract_contacts_of_source(run_id: int) -> Receipt:
-    """Download the source contacts into the staging place; returns what was read, and which fields exist."""
+    """Download the source contacts into the staging place; returns what was read and how."""
     with _step(run_id, "extract_contacts", "contacts") as step:
         settings = step.run.settings
         linked = (
@@ -133,16 +133,14 @@ def extract_contacts_of_source(run_id: int) -> Receipt:
                     salesforce, settings, step.staging, step.progress, linked_accounts=linked, window=step.run.window
                 )
             )
-        step.facts |= {
-            name: extraction[name] for name in ("read", "out_of_source", "pages", "bytes", "how", "salesforce_calls")
-        }
-        return extraction
+        step.facts |= extraction
+    return _told(extraction)
 
 
-def transform_contacts(run_id: int, extraction: Receipt) -> Receipt:
+def transform_contacts(run_id: int) -> Receipt:
     """Read the snapshot's values into clean records, handles and warnings; returns their counts."""
     with _step(run_id, "transform_contacts", "contacts") as step:
-        columns = _columns(Part.CONTACTS, step.run, extraction)
+        columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
         clean = transform(step.staging.read_parts("contacts/snapshot"), columns)
         _write_tables(step.staging, "contacts/clean", clean)
         step.facts |= {
@@ -153,26 +151,28 @@ def transform_contacts(run_id: int, extraction: Receipt) -> Receipt:
         return dict(step.facts)
 
 
-def match_contacts(run_id: int, extraction: Receipt) -> Receipt:
-    """Decide which contact each source contact belongs to; returns the planned counts and the store's fingerprint."""
+def match_contacts(run_id: int) -> Receipt:
+    """Decide which contact each source contact belongs to; returns the planned counts."""
     with _step(run_id, "match_contacts", "contacts") as step:
-        columns = _columns(Part.CONTACTS, step.run, extraction)
+        columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
         planned = _plan(step, columns, _read_tables(step.staging, "contacts/clean", CleanRecords))
         _write_tables(step.staging, "contacts/plan", planned.plan)
-        step.facts |= planned.plan.counts()
-        return planned.plan.counts() | {"fingerprint": planned.fingerprint}
+        step.facts |= planned.plan.counts() | {"fingerprint": planned.fingerprint}
+        return planned.plan.counts()
 
 
-def load_contacts(run_id: int, extraction: Receipt, matched: Receipt) -> Receipt:
+def load_contacts(run_id: int) -> Receipt:
     """Apply the plan in one transaction (a dry run only counts it); returns the outcome counts."""
     with _step(run_id, "load_contacts", "contacts") as step:
         if step.run.contacts_applied_at:
             log.info("The contacts of run %d were applied already", run_id)
             return dict(step.run.contacts or {})
-        columns = _columns(Part.CONTACTS, step.run, extraction)
+        columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
         clean = _read_tables(step.staging, "contacts/clean", CleanRecords)
-        planned = PlannedPart(_read_tables(step.staging, "contacts/plan", Plan), matched["fingerprint"])
-        counts = _finish_part(step, columns, clean, planned, extraction)
+        planned = PlannedPart(
+            _read_tables(step.staging, "contacts/plan", Plan), step.run.steps["match_contacts"]["fingerprint"]
+        )
+        counts = _finish_part(step, columns, clean, planned)
         step.facts |= counts
         return counts
 
@@ -227,11 +227,28 @@ def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> Ru
     return concluded
 
 
-def find_run(dag_run_id: str) -> int | None:
-    """The run that a DAG run opened, the latest where it was cleared and ran again; None where it never got so far."""
+@overload
+def find_run(dag_run_id: str) -> int: ...
+@overload
+def find_run(dag_run_id: str, *, must_exist: bool) -> int | None: ...
+def find_run(dag_run_id: str, *, must_exist: bool = True) -> int | None:
+    """The run that a DAG run opened, the latest where it was cleared and ran again; None where it never got so far.
+
+    Raises:
+        RunRefused: there is none, and the caller cannot do without.
+    """
     with connect() as connection:
         run = runs.run_of_dag_run(connection, dag_run_id)
+    if run is None and must_exist:
+        raise RunRefused(f"The DAG run {dag_run_id} has opened no run in this store; trigger a new one")
     return run.id if run else None
+
+
+def outcome_counts(run_id: int) -> Receipt:
+    """Per part the outcome counts of a run."""
+    with connect() as connection:
+        run = runs.load_run(connection, run_id)
+    return {"run_id": run_id, "accounts": run.accounts, "contacts": run.contacts}
 
 
 def run_all_steps(request: RunRequest) -> RunReport | None:
@@ -245,12 +262,13 @@ def run_all_steps(request: RunRequest) -> RunReport | None:
         if is_enabled(run_id, Part.ACCOUNTS):
             sync_accounts(run_id)
         if is_enabled(run_id, Part.CONTACTS):
-            extraction = extract_contacts_of_source(run_id)
-            transform_contacts(run_id, extraction)
-            load_contacts(run_id, extraction, match_contacts(run_id, extraction))
+            extract_contacts_of_source(run_id)
+            transform_contacts(run_id)
+            match_contacts(run_id)
+            load_contacts(run_id)
     except RunError as error:
         log.error("%s", error)  # ruff: ignore[error-instead-of-exception] -- the report tells it; a traceback would not help
-    opened = find_run(request.dag_run_id)
+    opened = find_run(request.dag_run_id, must_exist=False)
     return None if opened is None else conclude_run(opened)
 
 
@@ -306,8 +324,15 @@ def _step(run_id: int, name: str, part: Literal["run", "accounts", "contacts"]) 
     }
     with connect() as connection:
         runs.record_step(connection, run_id, name, measured | step.facts)
-    told = ", ".join(f"{fact} {value}" for fact, value in (step.facts | measured).items())
+    told = ", ".join(f"{fact} {value}" for fact, value in _told(step.facts | measured).items())
     log.info("Run %d %s: %s", run_id, name, told)
+
+
+def _told(facts: Receipt) -> Receipt:
+    """What of a receipt a person reads: the plain figures."""
+    return {
+        name: value for name, value in facts.items() if isinstance(value, int | float | str) and name != "fingerprint"
+    }
 
 
 def _chosen_settings(connection: Any, request: RunRequest) -> tuple[int | None, Any]:
@@ -339,10 +364,8 @@ def _judge(step: _Step, columns: Columns, clean: CleanRecords) -> Plan:
     return plan
 
 
-def _finish_part(
-    step: _Step, columns: Columns, clean: CleanRecords, planned: PlannedPart, extraction: Receipt
-) -> dict[str, int]:
-    field_errors = _field_errors(extraction["missing_fields"])
+def _finish_part(step: _Step, columns: Columns, clean: CleanRecords, planned: PlannedPart) -> dict[str, int]:
+    field_errors = _field_errors(columns.missing_fields)
     if step.run.dry_run:
         step.staging.write(f"{columns.part}/field_errors", field_errors)
         counts = planned.plan.counts()
@@ -361,7 +384,7 @@ def _finish_part(
     )
 
 
-def _field_errors(missing: list[str]) -> pa.Table:
+def _field_errors(missing: Iterable[str]) -> pa.Table:
     rows = [{"code": "field_not_found", "level": "run", "salesforce_field": name, "holders": "[]"} for name in missing]
     return pa.Table.from_pylist(rows, schema=ERRORS_SCHEMA)
 

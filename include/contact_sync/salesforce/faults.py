@@ -55,7 +55,7 @@ class Refusal:
         """Salesforce's reason in one short line: without the query it quotes, which may hold a filter's values."""
         message = " ".join(_ADVICE.sub("", _CARET_BLOCK.sub("", self.message)).split())
         told = ": ".join(part for part in (self.code, message[:_LONGEST_REASON]) if part)
-        return told or f"HTTP {self.status}"
+        return told or (f"HTTP {self.status}" if self.status else "no reason given")
 
 
 class Refused(RetryableError):
@@ -163,9 +163,9 @@ def error_of(refusal: Refusal) -> RunError:
 
 def login_error(code: object, message: object) -> RunError:
     """The exception that a refused login is. `code` is an OAuth or SOAP code, or an HTTP status where the body said nothing."""
-    refusal = Refusal(
-        code if isinstance(code, int) else 0, "" if isinstance(code, int) else str(code or ""), _plain(message)
-    )
+    if code is None and "<" in str(message):
+        return Unanswered("a page of HTML or XML instead of an answer at login")
+    refusal = _read_login_refusal(code, message)
     said = f"{refusal.code} {refusal.message}".lower()
     if any(words in said for words in _APP_BLOCKED):
         return RunError("app_blocked", refusal.reason)
@@ -178,6 +178,6 @@ def login_error(code: object, message: object) -> RunError:
     return RunError("login_failed", refusal.reason)
 
 
-def _plain(message: object) -> str:
-    text = str(message or "")
-    return "" if "<" in text else text
+def _read_login_refusal(code: object, message: object) -> Refusal:
+    text = "" if "<" in str(message) else str(message or "")
+    return Refusal(code, "", text) if isinstance(code, int) else Refusal(0, str(code or ""), text)

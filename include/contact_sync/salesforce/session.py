@@ -211,7 +211,7 @@ def log_in_by_connection(conn_id: str, pace: Pace) -> Login:
             hook = SalesforceHook(conn_id, session=http)
             http.proxies.update(_proxies(hook.get_connection(conn_id).extra_dejson.get("proxies")))
             connection = hook.get_conn()
-            return Login(connection.session_id, connection.sf_instance, connection.sf_version)
+            return Login(connection.session_id, connection.sf_instance, connection.sf_version.removeprefix("v"))
     except SalesforceAuthenticationFailed as refused:
         raise login_error(refused.code, refused.auth_message) from None
     except requests.RequestException as failed:
