@@ -6,6 +6,7 @@ connections for Airflow.
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ from include.salesforce_simulator.state import State
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until interrupted."""
     wanted = _parse(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # uvicorn passes the signal on when it has stopped; leaving by exception removes the certificate's folder.
+        signal.signal(number, lambda *_: sys.exit(0))
     organisation = generate_organisation(wanted.data_seed, wanted.contacts, wanted.accounts)
     state = State(organisation, Options())
     if wanted.control_token:

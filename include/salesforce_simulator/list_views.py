@@ -4,12 +4,14 @@ A view is a scope, a filter and columns. Its query is written here; whoever runs
 through `soql` and `evaluate` like any other. A view that a user does not share, and one that was deleted, look alike: not there.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from include.salesforce_simulator import soql
 
+_QUOTED = re.compile(r"('(?:[^'\\]|\\.)*')")
 _HIDDEN_COLUMNS = ("Id", "CreatedDate", "LastModifiedDate", "SystemModstamp")
 _OPERATORS = {
     "=": "equals",
@@ -120,8 +122,7 @@ def _in_case(query: str, case: str) -> str:
     if case == "mixed":
         return query
     change = str.lower if case == "lower" else str.upper
-    parts = query.split("'")
-    return "'".join(change(part) if place % 2 == 0 else part for place, part in enumerate(parts))
+    return "".join(part if part.startswith("'") else change(part) for part in _QUOTED.split(query))
 
 
 def as_shown(value: Any) -> str | None:

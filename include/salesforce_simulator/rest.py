@@ -136,7 +136,7 @@ def query_more(call: Call) -> Response:
 def _page(call: Call, cursor: Cursor, identifier: str | None, start: int) -> Response:
     size = min(cursor.page_size, call.page_cap)
     if call.state.options.vary_page_size and start and size > 1:
-        size = max(1, size - (start * 137) % max(1, size // 4))
+        size = max(1, size - (start * 137 + 71) % max(1, size // 4))
     end = min(start + size, len(cursor.answer))
     done = end == len(cursor.answer)
     content: dict[str, Any] = {"totalSize": cursor.answer.total, "done": done}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import trustme
@@ -140,7 +141,16 @@ def make_server(state: State, certificate: Path) -> uvicorn.Server:
         timeout_keep_alive=60,
         timeout_graceful_shutdown=2,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """A server that stops at once: nobody is served who would mind, and idle connections would be waited for."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called on SIGINT and SIGTERM."""
+        super().handle_exit(sig, frame)
+        self.force_exit = True
 
 
 def _wait_until_started(server: uvicorn.Server) -> None:

@@ -262,6 +262,9 @@ class _Reader:
             "UPDATE",
         }
 
+    def _sees_function(self) -> bool:
+        return self._here.kind == "word" and self._tokens[self._next + 1].text == "("
+
     def _refuse_clauses(self) -> None:
         if self._here.word in {"WITH", "GROUP", "HAVING", "FOR", "ALL", "UPDATE"}:
             raise self._refused(self._here.word)
@@ -272,7 +275,7 @@ class _Reader:
     def _selected(self) -> Path:
         if self._sees("(") or self._here.word == "TYPEOF":
             raise self._refused("a sub-select in SELECT, or TYPEOF")
-        if self._tokens[self._next + 1].text != "(":
+        if not self._sees_function():
             return self._path()
         if not self._accept("TOLABEL", "("):
             raise self._refused(f"the function {self._here.text}()")
@@ -318,7 +321,7 @@ class _Reader:
         return self._condition()
 
     def _condition(self) -> Condition:
-        if self._tokens[self._next + 1].text == "(":
+        if self._sees_function():
             raise self._refused(f"the function {self._here.text}() in WHERE")
         path = self._path()
         operator = self._operator()
