@@ -10,11 +10,15 @@ import json
 import logging
 import os
 import sys
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 
 from include.contact_sync.errors import AnotherRunIsActive, SyncError
 from include.contact_sync.settings import Settings, read_settings, to_yaml
+
+Result = tuple[int, str]
+"""The exit code, and what goes to standard output."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,14 +26,18 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     try:
-        code: int = chosen.do(chosen)
+        # Airflow logs to what it finds as standard output when it is imported; that is kept for the result.
+        with redirect_stdout(sys.stderr):
+            code, result = chosen.do(chosen)
     except AnotherRunIsActive as active:
         print(active, file=sys.stderr)
         return 3
     except SyncError as error:
         print(error, file=sys.stderr)
         return 1
-    return code
+    if result:
+        print(result)
+    return int(code)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(chosen: argparse.Namespace) -> int:
+def _run(chosen: argparse.Namespace) -> Result:
     # Here and below: what pulls in pandas and Airflow is imported when it is needed, so that --help answers at once.
     from include.contact_sync.flow import RunRequest, run_all_steps, summary
 
@@ -74,12 +82,11 @@ def _run(chosen: argparse.Namespace) -> int:
         )
     )
     if concluded is None:
-        return 1
-    print(json.dumps(summary(concluded), indent=2))
-    return 0 if concluded.run.state == "succeeded" else 1
+        return 1, ""
+    return 0 if concluded.run.state == "succeeded" else 1, json.dumps(summary(concluded), indent=2)
 
 
-def _apply(chosen: argparse.Namespace) -> int:
+def _apply(chosen: argparse.Namespace) -> Result:
     from include.contact_sync.store import settings_versions
     from include.contact_sync.store.connection import connect
     from include.contact_sync.store.migrations import migrate
@@ -88,24 +95,21 @@ def _apply(chosen: argparse.Namespace) -> int:
     with connect() as connection:
         migrate(connection)
         version = settings_versions.save_settings(connection, settings, chosen.by or getpass.getuser())
-    print(f"The newest settings are version {version}")
-    return 0
+    return 0, f"The newest settings are version {version}"
 
 
-def _show(chosen: argparse.Namespace) -> int:
-    print(to_yaml(_saved(chosen.version)), end="")
-    return 0
+def _show(chosen: argparse.Namespace) -> Result:
+    return 0, to_yaml(_saved(chosen.version)).rstrip("\n")
 
 
-def _check(chosen: argparse.Namespace) -> int:
+def _check(chosen: argparse.Namespace) -> Result:
     from include.contact_sync.salesforce import Salesforce
     from include.contact_sync.salesforce.check import check_settings
 
     settings = read_settings(chosen.file.read_text(encoding="utf-8")) if chosen.file else _saved(None)
     with Salesforce.connect() as salesforce:
         faults = check_settings(salesforce, settings)
-    print("\n".join(faults) if faults else "The settings can be used")
-    return 1 if faults else 0
+    return 1 if faults else 0, "\n".join(faults) or "The settings can be used"
 
 
 def _saved(version: int | None) -> Settings:

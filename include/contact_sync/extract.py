@@ -243,9 +243,9 @@ class _Reader:
             with closing(reading.pages) as pages:
                 for page in pages:
                     kept = _kept(page.table, self.source)
-                    self.staging.write_part(self.source.folder, records.pages, _as_mapped(kept, self.source, resolved))
                     records = records.with_page(page, kept)
                     self._refuse_too_many(records.kept)
+                    self.staging.write_part(self.source.folder, records.pages, _as_mapped(kept, self.source, resolved))
                     self.progress(f"{records.received:,} of {page.announced:,} records received")
         except Refused as refused:
             raise self._explained(refused, resolved) from refused

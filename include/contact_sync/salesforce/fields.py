@@ -51,14 +51,16 @@ def resolve_fields(session: Session, sobject: str, names: Iterable[str], needed:
     Raises:
         RunError: `settings_invalid` where the object itself or a needed field is hidden.
     """
-    own = _own_fields(session, sobject)
+    own = _readable_fields(session, sobject)
+    if own is None:
+        raise RunError("settings_invalid", f"{sobject} cannot be read by the connected user")
     hidden = set(needed) - {field["name"] for field in own}
     if hidden:
         raise RunError("settings_invalid", f"{sobject}: the connected user may not read {', '.join(sorted(hidden))}")
 
     @cache
     def fields_of(related: str) -> Sequence[Mapping[str, Any]]:
-        return own if related == sobject else _related_fields(session, related)
+        return own if related == sobject else _readable_fields(session, related) or []
 
     fields: dict[str, Field] = {}
     missing = []
@@ -71,21 +73,13 @@ def resolve_fields(session: Session, sobject: str, names: Iterable[str], needed:
     return Resolved(fields, missing)
 
 
-def _own_fields(session: Session, sobject: str) -> Sequence[Mapping[str, Any]]:
+def _readable_fields(session: Session, sobject: str) -> Sequence[Mapping[str, Any]] | None:
+    """The fields of an object; None where the connected user may not read the object at all."""
     try:
         return describe(session, sobject)
     except Refused as refused:
-        if refused.refusal.status == HTTPStatus.NOT_FOUND:
-            raise RunError("settings_invalid", f"{sobject} cannot be read by the connected user") from refused
-        raise
-
-
-def _related_fields(session: Session, sobject: str) -> Sequence[Mapping[str, Any]]:
-    try:
-        return describe(session, sobject)
-    except Refused as refused:
-        if refused.refusal.status == HTTPStatus.NOT_FOUND:
-            return []
+        if refused.refusal.status in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}:
+            return None
         raise
 
 

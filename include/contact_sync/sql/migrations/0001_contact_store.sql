@@ -2,7 +2,7 @@
 
 CREATE TABLE contact_store.accounts (
     id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    external_id       text COLLATE "C" UNIQUE CHECK (external_id ~ '^[0-9A-Za-z]{18}$'),
+    external_id       text COLLATE "C" UNIQUE CHECK (length(external_id) = 18),
     name              text,
     description       text,
     logo_url          text,
@@ -25,7 +25,7 @@ CREATE INDEX account_domains_by_account ON contact_store.account_domains (accoun
 
 CREATE TABLE contact_store.contacts (
     id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    external_id       text COLLATE "C" UNIQUE CHECK (external_id ~ '^[0-9A-Za-z]{18}$'),
+    external_id       text COLLATE "C" UNIQUE CHECK (length(external_id) = 18),
     account_id        bigint REFERENCES contact_store.accounts ON DELETE SET NULL,
     synced_account_id bigint,
     name              text,
@@ -49,7 +49,7 @@ CREATE TABLE contact_store.contact_handles (
     salesforce_field text,
     PRIMARY KEY (source, handle),
     CHECK ((origin = 'salesforce') = (salesforce_field IS NOT NULL)),
-    CHECK (source NOT IN ('email', 'twitter') OR handle !~ '[A-Z]')
+    CHECK (source NOT IN ('email', 'twitter') OR handle = lower(handle))
 );
 CREATE INDEX contact_handles_by_contact ON contact_store.contact_handles (contact_id);
 
@@ -127,6 +127,7 @@ CREATE TABLE contact_store.sync_errors (
 );
 CREATE UNIQUE INDEX sync_errors_open ON contact_store.sync_errors (part, code, external_id, salesforce_field)
     NULLS NOT DISTINCT WHERE closed_run IS NULL;
+CREATE INDEX sync_errors_by_opened_run ON contact_store.sync_errors (opened_run);
 CREATE INDEX sync_errors_by_last_run ON contact_store.sync_errors (last_run);
 CREATE INDEX sync_errors_by_closed_run ON contact_store.sync_errors (closed_run) WHERE closed_run IS NOT NULL;
 COMMENT ON COLUMN contact_store.sync_errors.holders IS 'For a taken error: [{"contact_id" or "account_id", "external_id", "source", "handle"}], every holder of every colliding handle';

@@ -1,0 +1,414 @@
+"""What a plan becomes in PostgreSQL."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from include.contact_sync.columns import Columns, Part, resolve_columns
+from include.contact_sync.errors import RunRefused
+from include.contact_sync.load import PlannedPart, apply_plan
+from include.contact_sync.match import Plan, match
+from include.contact_sync.settings import Settings, parse_settings
+from include.contact_sync.store import error_book, runs
+from include.contact_sync.store.connection import connect
+from include.contact_sync.store.records import read_fingerprint, read_stored_records
+from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, transform
+from tests.conftest import Store
+from tests.contact_sync.specification import Contact, World, sync
+from tests.contact_sync.worlds import clean_records, columns_of, salesforce_id, worlds
+
+NO_MERGES = pa.table({"loser": pa.array([], pa.string()), "winner": pa.array([], pa.string())})
+SETTINGS = parse_settings(
+    {
+        "owners": ["owner@example.com"],
+        "accounts": {
+            "custom_fields": {"industry": {"type": "string"}},
+            "mapping": [
+                {"salesforce_field": "Name", "field": "name"},
+                {"salesforce_field": "Website", "field": "domain"},
+                {"salesforce_field": "Industry", "field": "custom_fields.industry"},
+            ],
+        },
+        "contacts": {
+            "custom_fields": {
+                "tier": {"type": "enum", "values": ["gold", "silver"]},
+                "score": {"type": "number"},
+                "vip": {"type": "boolean"},
+            },
+            "mapping": [
+                {"salesforce_field": "Name", "field": "name"},
+                {"salesforce_field": "Email", "field": "email"},
+                {"salesforce_field": "Phone", "field": "phone"},
+                {"salesforce_field": "Description", "field": "description"},
+                {"salesforce_field": "Home", "field": "url"},
+                {"salesforce_field": "Blog", "field": "url"},
+                {"salesforce_field": "Tier__c", "field": "custom_fields.tier"},
+                {"salesforce_field": "Score__c", "field": "custom_fields.score"},
+                {"salesforce_field": "Vip__c", "field": "custom_fields.vip"},
+            ],
+        },
+    }
+)
+ANN, BOB, EVE = salesforce_id(1), salesforce_id(2), salesforce_id(3)
+
+
+def snapshot(part: Part, rows: list[dict[str, str | None]]) -> pa.Table:
+    chosen = SETTINGS.accounts if part is Part.ACCOUNTS else SETTINGS.contacts
+    names = [
+        "Id",
+        *(["AccountId"] if part is Part.CONTACTS else []),
+        *(line.salesforce_field for line in chosen.mapping),
+    ]
+    return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
+
+
+def open_run(chosen: Settings = SETTINGS) -> int:
+    with connect() as connection:
+        return runs.open_run(
+            connection,
+            dag_run_id=None,
+            trigger="manual",
+            triggered_by=None,
+            notify=None,
+            settings_version=None,
+            settings=chosen,
+            dry_run=False,
+            window=None,
+        ).id
+
+
+def close_run(run_id: int) -> None:
+    with connect() as connection:
+        runs.close_run(connection, run_id, "succeeded")
+
+
+def plan_and_apply(
+    run_id: int,
+    clean: CleanRecords,
+    columns: Columns,
+    merges: pa.Table = NO_MERGES,
+    *,
+    whole_source: bool = True,
+    between: Any = None,
+) -> dict[str, int]:
+    def judge() -> Plan:
+        return match(clean, read_stored_records(columns, merges), columns, whole_source=whole_source)
+
+    planned = PlannedPart(plan=judge(), fingerprint=read_fingerprint(columns.part))
+    if between:
+        between()
+    return apply_plan(
+        run_id,
+        clean,
+        columns,
+        planned,
+        judge,
+        lambda: read_fingerprint(columns.part),
+        field_errors=ERRORS_SCHEMA.empty_table(),
+        whole_source=whole_source,
+    )
+
+
+def load(
+    part: Part, rows: list[dict[str, str | None]], *, missing: tuple[str, ...] = (), **options: Any
+) -> dict[str, int]:
+    """One run over `rows`."""
+    run_id = open_run()
+    columns = resolve_columns(part, SETTINGS, {"Score__c": "double", "Vip__c": "boolean"}, missing)
+    source = snapshot(part, rows)
+    counts = plan_and_apply(run_id, transform(source.drop_columns(list(missing)), columns), columns, **options)
+    close_run(run_id)
+    return counts
+
+
+def ann(**changes: str | None) -> dict[str, str | None]:
+    return {
+        "Id": ANN,
+        "Name": 'Ann "NA" O\'Hara\r\n\N{WAVING HAND SIGN}',
+        "Email": "Ann@Example.com",
+        "Phone": "(212) 842-5500",
+        "Home": "https://ann.example",
+        "Blog": 'a\\b,{"c"}',
+        "Tier__c": "gold",
+        "Score__c": "5.0",
+        "Vip__c": "true",
+    } | changes
+
+
+def contacts(store: Store) -> list[tuple]:
+    return store.execute(
+        "SELECT external_id, name, description, links, custom_fields FROM contact_store.contacts ORDER BY external_id"
+    )
+
+
+def handles(store: Store) -> list[tuple]:
+    return store.execute(
+        "SELECT external_id, source, handle, origin, salesforce_field FROM contact_store.contact_handles "
+        "JOIN contact_store.contacts ON contacts.id = contact_id ORDER BY 1, 2, 3"
+    )
+
+
+def row_versions(store: Store) -> list[tuple]:
+    tables = ("contacts", "contact_handles", "accounts", "account_domains")
+    return [
+        row
+        for table in tables
+        for row in store.execute(f"SELECT '{table}', ctid::text, xmin::text FROM contact_store.{table} ORDER BY 2")
+    ]
+
+
+def test_rule_3_7_a_created_contact_has_every_value_exactly(store: Store) -> None:
+    assert load(Part.CONTACTS, [ann()])["created"] == 1
+    assert contacts(store) == [
+        (
+            ANN,
+            'Ann "NA" O\'Hara\r\n\N{WAVING HAND SIGN}',
+            None,
+            ["https://ann.example", 'a\\b,{"c"}'],
+            {"tier": "gold", "score": 5, "vip": True},
+        )
+    ]
+    assert handles(store) == [
+        (ANN, "email", "ann@example.com", "salesforce", "Email"),
+        (ANN, "phone", "+12128425500", "salesforce", "Phone"),
+    ]
+
+
+def test_rule_4_12_a_second_run_rewrites_no_row(store: Store) -> None:
+    rows = [ann(), {"Id": BOB, "Email": "bob@example.com", "Name": "null"}, {"Id": EVE, "Name": "no handle"}]
+    assert load(Part.CONTACTS, rows) == {"read": 3, "created": 2, "linked": 0, "updated": 0, "unchanged": 0, "error": 1}
+    before = row_versions(store)
+    assert load(Part.CONTACTS, rows) == {"read": 3, "created": 0, "linked": 0, "updated": 0, "unchanged": 2, "error": 1}
+    assert row_versions(store) == before
+
+
+def test_rule_3_4_mapped_fields_mirror_salesforce_and_all_others_are_left_alone(store: Store) -> None:
+    load(Part.CONTACTS, [ann()])
+    store.execute(
+        'UPDATE contact_store.contacts SET custom_fields = custom_fields || \'{"note": [1, null], "tier": "silver"}\', name = \'edited\''
+    )
+    assert load(Part.CONTACTS, [ann(Score__c=None, Home=None, Blog=None)])["updated"] == 1
+    (row,) = contacts(store)
+    assert row[1] == 'Ann "NA" O\'Hara\r\n\N{WAVING HAND SIGN}'
+    assert row[3:] == ([], {"tier": "gold", "vip": True, "note": [1, None]})
+
+
+def test_rule_3_5_a_value_that_does_not_fit_keeps_what_is_stored_and_warns(store: Store) -> None:
+    load(Part.CONTACTS, [ann()])
+    assert load(Part.CONTACTS, [ann(Tier__c="bronze", Score__c="n/a", Name="Ann")])["updated"] == 1
+    assert contacts(store)[0][1::3] == ("Ann", {"tier": "gold", "score": 5, "vip": True})
+    assert store.execute(
+        "SELECT code, external_id, salesforce_field, value FROM contact_store.sync_errors ORDER BY 3"
+    ) == [
+        ("invalid_value", ANN, "Score__c", "n/a"),
+        ("invalid_value", ANN, "Tier__c", "bronze"),
+    ]
+
+
+def test_rule_3_3_a_missing_field_leaves_values_handles_and_links_as_they_are(store: Store) -> None:
+    load(Part.CONTACTS, [ann()])
+    assert load(Part.CONTACTS, [ann()], missing=("Email", "Tier__c", "Blog"))["unchanged"] == 1
+    assert handles(store)[0][2] == "ann@example.com"
+
+
+def test_rule_4_7_two_contacts_swap_their_emails(store: Store) -> None:
+    load(Part.CONTACTS, [ann(Phone=None), {"Id": BOB, "Email": "bob@example.com"}])
+    assert (
+        load(Part.CONTACTS, [ann(Email="bob@example.com", Phone=None), {"Id": BOB, "Email": "ann@example.com"}])[
+            "updated"
+        ]
+        == 2
+    )
+    assert [row[:3] for row in handles(store)] == [(ANN, "email", "bob@example.com"), (BOB, "email", "ann@example.com")]
+
+
+def test_rule_4_2_an_unlinked_contact_is_found_by_handle_updated_and_linked(store: Store) -> None:
+    store.execute("INSERT INTO contact_store.contacts (id, name) OVERRIDING SYSTEM VALUE VALUES (7, 'by hand')")
+    store.execute(
+        "INSERT INTO contact_store.contact_handles (contact_id, source, handle) VALUES (7, 'phone', '+12128425500'), (7, 'twitter', 'ann')"
+    )
+    assert load(Part.CONTACTS, [ann()])["linked"] == 1
+    assert [row[1:] for row in handles(store)] == [
+        ("email", "ann@example.com", "salesforce", "Email"),
+        ("phone", "+12128425500", "salesforce", "Phone"),
+        ("twitter", "ann", "person", None),
+    ]
+    (change,) = store.execute(
+        "SELECT record_id, outcome, rule, matched_source, matched_handle, old_values, new_values FROM contact_store.sync_changes"
+    )
+    assert change[:5] == (7, "linked", "4.2", "phone", "+12128425500")
+    assert change[5] == {"name": "by hand", "links": []}
+    assert change[6]["external_id"] == ANN
+    assert {entry["handle"] for entry in change[6]["handles"]} == {"ann@example.com", "+12128425500"}
+
+
+def test_rule_4_13_a_taken_error_names_the_holder_and_its_contact(store: Store) -> None:
+    load(Part.CONTACTS, [ann(), {"Id": BOB, "Email": "ANN@example.com "}])
+    ((contact_id,),) = store.execute("SELECT id FROM contact_store.contacts")
+    ((code, field, value, holders),) = store.execute(
+        "SELECT code, salesforce_field, value, holders FROM contact_store.sync_errors"
+    )
+    assert (code, field, value) == ("email_taken", "Email", "ann@example.com")
+    assert holders == [{"contact_id": contact_id, "external_id": ANN, "source": "email", "handle": "ann@example.com"}]
+
+
+def test_rule_2_6_who_leaves_the_source_stays_and_says_since_when_and_comes_back(store: Store) -> None:
+    load(Part.CONTACTS, [ann(), {"Id": BOB, "Email": "bob@example.com"}])
+    load(Part.CONTACTS, [ann()])
+    assert store.execute("SELECT external_id FROM contact_store.contacts WHERE not_syncing_since IS NOT NULL") == [
+        (BOB,)
+    ]
+    assert load(Part.CONTACTS, [ann()])["unchanged"] == 1
+    assert load(Part.CONTACTS, [ann(), {"Id": BOB, "Email": "bob@example.com"}])["updated"] == 1
+    assert store.execute("SELECT count(*) FROM contact_store.contacts WHERE not_syncing_since IS NOT NULL") == [(0,)]
+
+
+def test_rule_1_3_a_backfill_says_nothing_about_what_it_did_not_read(store: Store) -> None:
+    load(Part.CONTACTS, [ann(), {"Id": BOB, "Email": "bob@example.com"}, {"Id": EVE}])
+    load(Part.CONTACTS, [ann()], whole_source=False)
+    assert store.execute("SELECT count(*) FROM contact_store.contacts WHERE not_syncing_since IS NOT NULL") == [(0,)]
+    assert store.execute("SELECT external_id FROM contact_store.sync_errors WHERE closed_run IS NULL") == [(EVE,)]
+
+
+def test_rule_4_11_the_link_moves_to_the_record_that_salesforce_merged_into(store: Store) -> None:
+    load(Part.CONTACTS, [ann(), {"Id": BOB, "Name": "nobody yet"}])
+    ((contact_id,),) = store.execute("SELECT id FROM contact_store.contacts")
+    merges = pa.table({"loser": [ANN, EVE], "winner": [EVE, BOB]})
+    assert load(Part.CONTACTS, [{"Id": BOB, "Email": "ann@example.com"}], merges=merges)["updated"] == 1
+    assert store.execute("SELECT id, external_id FROM contact_store.contacts") == [(contact_id, BOB)]
+    assert store.execute("SELECT rule FROM contact_store.sync_changes WHERE outcome = 'updated'") == [("4.11",)]
+
+
+def test_rule_5_accounts_link_by_domain_and_contacts_belong_to_the_linked_account(store: Store) -> None:
+    acme, other = "001000000000001AAA", "001000000000002AAA"
+    store.execute("INSERT INTO contact_store.accounts (id, name) OVERRIDING SYSTEM VALUE VALUES (5, 'Acme by hand'), (6, 'Set by a person')")
+    store.execute("INSERT INTO contact_store.account_domains (account_id, domain) VALUES (5, 'acme.com')")
+    rows = [
+        {"Id": acme, "Name": "Acme", "Website": "https://www.ACME.com/about", "Industry": "Toys"},
+        {"Id": other, "Name": "No domain"},
+        {"Id": "001000000000003AAA", "Name": "Taken", "Website": "acme.com"},
+    ]
+    assert load(Part.ACCOUNTS, rows) == {"read": 3, "created": 1, "linked": 1, "updated": 0, "unchanged": 0, "error": 1}
+    assert store.execute("SELECT code, level, holders FROM contact_store.sync_errors") == [
+        ("domain_taken", "account", [{"account_id": 5, "external_id": acme, "source": "domain", "handle": "acme.com"}])
+    ]
+    load(Part.CONTACTS, [ann(AccountId=acme), {"Id": BOB, "Email": "bob@example.com", "AccountId": None}])
+    store.execute("UPDATE contact_store.contacts SET account_id = 6 WHERE external_id = %s", [BOB])
+    load(Part.CONTACTS, [ann(AccountId=None), {"Id": BOB, "Email": "bob@example.com", "AccountId": None}])
+    assert store.execute("SELECT external_id, account_id FROM contact_store.contacts ORDER BY 1") == [
+        (ANN, None),
+        (BOB, 6),
+    ]
+
+
+def test_rule_6_2_an_edit_between_planning_and_applying_is_judged_again_and_not_lost(store: Store) -> None:
+    run_id = open_run()
+    columns = resolve_columns(Part.CONTACTS, SETTINGS, {}, [])
+    clean = transform(snapshot(Part.CONTACTS, [ann()]), columns)
+
+    def take_the_handle() -> None:
+        store.execute("INSERT INTO contact_store.contacts (id, name, external_id) OVERRIDING SYSTEM VALUE VALUES (9, 'quick', %s)", [EVE])
+        store.execute(
+            "INSERT INTO contact_store.contact_handles (contact_id, source, handle) VALUES (9, 'email', 'ann@example.com')"
+        )
+
+    assert plan_and_apply(run_id, clean, columns, between=take_the_handle)["error"] == 1
+    assert store.execute("SELECT code FROM contact_store.sync_errors") == [("email_taken",)]
+    assert [row[1] for row in contacts(store)] == ["quick"]
+
+
+def test_rule_6_1_a_load_that_fails_leaves_nothing_behind(store: Store) -> None:
+    store.execute("ALTER TABLE contact_store.sync_changes ADD CHECK (outcome <> 'created')")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        load(Part.CONTACTS, [ann()])
+    assert contacts(store) == []
+    assert store.execute("SELECT count(*) FROM contact_store.sync_errors") == [(0,)]
+    store.execute("INSERT INTO contact_store.contacts (name) VALUES ('a person goes on')")
+
+
+def test_rule_6_3_a_run_that_was_taken_over_applies_nothing(store: Store) -> None:
+    run_id = open_run()
+    columns = resolve_columns(Part.CONTACTS, SETTINGS, {}, [])
+    clean = transform(snapshot(Part.CONTACTS, [ann()]), columns)
+    close_run(run_id)
+    with pytest.raises(RunRefused):
+        plan_and_apply(run_id, clean, columns)
+    assert contacts(store) == []
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(world=worlds())
+def test_section_4_what_is_written_is_what_the_specification_says(store: Store, world: World) -> None:
+    fill_store(store, world)
+    _, expected = sync(world)
+    run_id = open_run()
+    merges = pa.table(
+        {
+            "loser": pa.array(list(world.merges), pa.string()),
+            "winner": pa.array(list(world.merges.values()), pa.string()),
+        }
+    )
+    plan_and_apply(run_id, clean_records(world), columns_of(world), merges)
+    close_run(run_id)
+    found = read_store(store)
+    assert sorted(map(comparable, found), key=repr) == sorted(map(comparable, expected), key=repr)
+
+
+def fill_store(store: Store, world: World) -> None:
+    store.execute("TRUNCATE contact_store.contacts, contact_store.accounts, contact_store.sync_runs CASCADE")
+    store.execute("ALTER SEQUENCE contact_store.contacts_id_seq RESTART WITH 1000")
+    for contact in world.store:
+        store.execute(
+            "INSERT INTO contact_store.contacts (id, external_id) OVERRIDING SYSTEM VALUE VALUES (%s, %s)", [contact.id, contact.external_id]
+        )
+        for (source, handle), field in contact.handles.items():
+            store.execute(
+                "INSERT INTO contact_store.contact_handles VALUES (%s, %s, %s, %s, %s)",
+                [source, handle, contact.id, "salesforce" if field else "person", field],
+            )
+
+
+def read_store(store: Store) -> list[Contact]:
+    found = {row[0]: Contact(*row) for row in store.execute("SELECT id, external_id FROM contact_store.contacts")}
+    for contact_id, source, handle, field in store.execute(
+        "SELECT contact_id, source, handle, salesforce_field FROM contact_store.contact_handles"
+    ):
+        found[contact_id].handles[source, handle] = field
+    return list(found.values())
+
+
+def comparable(contact: Contact) -> tuple:
+    """Everything but the id, which new contacts get from the store."""
+    return contact.external_id, sorted(contact.handles.items())
+
+
+def test_an_error_of_the_run_is_closed_by_the_next_run_that_gets_through(store: Store) -> None:
+    run_id = open_run()
+    with connect() as connection:
+        error_book.record_run_error(connection, run_id, "contacts", _error())
+        runs.close_run(connection, run_id, "failed")
+    load(Part.CONTACTS, [ann()])
+    assert store.execute("SELECT code, closed_run IS NOT NULL FROM contact_store.sync_errors") == [
+        ("list_view_not_found", True)
+    ]
+
+
+def _error() -> Any:
+    from include.contact_sync.errors import RunError
+
+    return RunError("list_view_not_found")
+
+
+def test_rule_6_5_a_contact_says_when_it_was_last_synced(store: Store) -> None:
+    load(Part.CONTACTS, [ann(), {"Id": BOB, "Email": "bob@example.com"}])
+    load(Part.CONTACTS, [ann(), {"Id": BOB}])
+    rows = store.execute(
+        "SELECT external_id, last_synced_at, open_error FROM contact_store.contacts_last_synced JOIN contact_store.contacts ON id = contact_id ORDER BY 1"
+    )
+    ((ended,),) = store.execute("SELECT max(ended_at) FROM contact_store.sync_runs")
+    assert rows == [(ANN, ended, None), (BOB, None, "no_handle")]
+    assert ended <= datetime.now(UTC)
