@@ -153,7 +153,7 @@ def salesforce_contacts_sync() -> None:
             return flow.load_contacts(flow.find_run(dag_run.run_id))
 
     def load_report(context: Any) -> MailToSend | None:
-        from include.contact_sync import flow
+        from include.contact_sync import conclude, flow
 
         run_id = flow.find_run(context["dag_run"].run_id, must_exist=False)
         if run_id is None:
@@ -161,10 +161,10 @@ def salesforce_contacts_sync() -> None:
             return None
         task_instance = context["ti"]
         own_log = str(task_instance.log_url)
-        concluded = flow.conclude_run(run_id, lambda step: own_log.replace(f"/{task_instance.task_id}", f"/{step}"))
+        concluded = conclude.conclude_run(run_id, lambda step: own_log.replace(f"/{task_instance.task_id}", f"/{step}"))
         if not concluded.is_needed:
             return None
-        return MailToSend(**concluded.render(), on_accepted=lambda: flow.mark_report_sent(run_id))
+        return MailToSend(**concluded.render(), on_accepted=lambda: conclude.mark_report_sent(run_id))
 
     report_errors = ErrorReportOperator(
         task_id="report_errors", load_report=load_report, trigger_rule=TriggerRule.ALL_DONE

@@ -68,7 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(chosen: argparse.Namespace) -> Result:
     # Here and below: what pulls in pandas and Airflow is imported when it is needed, so that --help answers at once.
-    from include.contact_sync.flow import RunRequest, run_all_steps, summary
+    from include.contact_sync.conclude import summary
+    from include.contact_sync.flow import RunRequest, run_all_steps
 
     started = datetime.now(UTC)
     concluded = run_all_steps(

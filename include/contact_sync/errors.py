@@ -7,6 +7,7 @@ README take it from `CATALOGUE`. The exceptions form one tree, by consequence:
     ├── RunError              stops the run: trying again cannot help until a person did something
     │   └── RetryableError    stops this attempt: the same step may succeed when it is tried again
     ├── StoreUnavailable      stops this attempt: the contact store cannot be reached
+    ├── StoreRefused          stops this attempt: the contact store would not take what was written
     └── RunRefused            the step must not run (a later run was applied, another one took over)
         └── AnotherRunIsActive
 
@@ -194,6 +195,10 @@ class RetryableError(RunError):
 
 class StoreUnavailable(SyncError):
     """The contact store cannot be reached. Names the Airflow connection, never its password; may be gone when tried again."""
+
+
+class StoreRefused(SyncError):
+    """PostgreSQL did not take what was written, and nothing of it was kept. Names what refused, never the values."""
 
 
 class RunRefused(SyncError):

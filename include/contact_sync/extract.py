@@ -58,7 +58,7 @@ class _Source:
     mapped: tuple[str, ...]
     list_view: str | None
     conditions: tuple[str, ...] = ()
-    linked_accounts: pa.Array | None = None
+    linked_accounts: pa.Array | pa.ChunkedArray | None = None
     maximum: int | None = None
 
     @property
@@ -91,7 +91,7 @@ def extract_contacts(
     staging: RunStaging,
     progress: Progress,
     *,
-    linked_accounts: pa.Array | None,
+    linked_accounts: pa.Array | pa.ChunkedArray | None,
     window: Window | None,
 ) -> Extraction:
     """Stage the source contacts (rules 1.3, 1.5, 2.1).

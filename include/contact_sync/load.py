@@ -8,7 +8,8 @@ what differs is touched. What happened to each record is kept in `sync_changes`,
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ import pyarrow.csv
 from psycopg import sql as compose
 
 from include.contact_sync.columns import Columns, Part
-from include.contact_sync.errors import RetryableError, StoreUnavailable
-from include.contact_sync.match import Plan
+from include.contact_sync.errors import RetryableError, StoreRefused, StoreUnavailable
+from include.contact_sync.plan import Plan
 from include.contact_sync.store import error_book, runs
 from include.contact_sync.store.connection import connect, sql
 from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, join_present, json_strings
@@ -62,8 +63,9 @@ def apply_plan(
     Raises:
         RunRefused: the run was taken over by another.
         RetryableError: `not_balanced`; nothing was changed.
+        StoreRefused: PostgreSQL did not take it; nothing was changed.
     """
-    with connect() as connection, connection.cursor() as cursor:
+    with _named_refusals(columns.part), connect() as connection, connection.cursor() as cursor:
         runs.begin_apply(cursor, run_id)
         _lock_tables(connection, columns.part)
         plan = planned.plan
@@ -76,6 +78,20 @@ def apply_plan(
         counts = plan.counts()
         runs.mark_applied(cursor, run_id, columns.part.value, counts)
     return counts
+
+
+@contextmanager
+def _named_refusals(part: Part) -> Generator[None, None, None]:
+    """What PostgreSQL refuses, without the rows that it quotes: the message ends up in task logs (rule 8.4)."""
+    try:
+        yield
+    except psycopg.Error as refusal:
+        told = refusal.diag
+        where = ", ".join(name for name in (told.table_name, told.constraint_name) if name)
+        raise StoreRefused(
+            f"PostgreSQL did not take the {part}: {type(refusal).__name__}"
+            f"{f' ({where})' if where else ''}; nothing of them was changed"
+        ) from None
 
 
 def _refuse_unbalanced(plan: Plan, clean: CleanRecords) -> None:

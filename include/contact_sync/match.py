@@ -1,29 +1,22 @@
 """Decides which stored contact each source contact belongs to, and what changes (rules 4 and 5). Pure.
 
 The joins find every record that nothing stands in the way of; the few that collide with another record or
-another contact go to `claims`, which settles them exactly as rule 4.9 says. The plan lists every outcome and
-every change; `load` writes it without deciding anything. Accounts take the same path as contacts: their
-handles are domains.
+another contact go to `claims`, which settles them exactly as rule 4.9 says. `plan` then writes down every outcome
+and every change. Accounts take the same path as contacts: their handles are domains.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.contact_sync.claims import Claim, Decision, Holder, settle
-from include.contact_sync.columns import TAKEN_CODES, Columns, Part
-from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-NONE = -1
-"""No such row."""
+from include.contact_sync.columns import Columns
+from include.contact_sync.plan import NONE, Bools, Ints, Plan, write_plan
+from include.contact_sync.transform import CleanRecords
 
 
 @dataclass(frozen=True)
@@ -45,55 +38,22 @@ class StoredRecords:
     merges: pa.Table
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Every outcome and every change of one part.
-
-    Attributes:
-        outcomes: one row per source record, in its order: `external_id`, `outcome`, `id` (stored; NONE where it is
-            created or not linked), `rule`, `matched_source`, `matched_handle`.
-        writes: one row per created, linked or updated record: `record` (row of the clean records), `id`, `outcome`,
-            `account_id`, `old_account_id`, `old_external_id`, `row_changed`, and for each value column its name with the
-            final value, `old NAME`, and `changed NAME`.
-        handles: the handles that are written: `record`, `id`, `source`, `handle`, `salesforce_field`, `is_new`.
-        released: the handles that a contact gives up: `record`, `id`, `source`, `handle`.
-        stopped: ids of linked records that left the source (rule 2.6).
-        errors: collisions and missing handles, in the shape of `ERRORS_SCHEMA`, with the source contact's `account`
-            and its holders' `holder_accounts` for the advice of rule 8.3.
-    """
-
-    outcomes: pa.Table
-    writes: pa.Table
-    handles: pa.Table
-    released: pa.Table
-    stopped: pa.Table
-    errors: pa.Table
-
-    def counts(self) -> dict[str, int]:
-        """Read, and how many of each outcome (rule 6.4)."""
-        found = self.outcomes["outcome"].value_counts().to_pylist()
-        counts = {entry["values"]: entry["counts"] for entry in found}
-        return {"read": self.outcomes.num_rows} | {
-            outcome: counts.get(outcome, 0) for outcome in ("created", "linked", "updated", "unchanged", "error")
-        }
-
-
 def match(clean: CleanRecords, stored: StoredRecords, columns: Columns, *, whole_source: bool) -> Plan:
     """Judge every source record against the store as it is.
 
     Args:
         whole_source: whether the run read the whole source; only then a record can be said to have left it.
     """
-    source = _Source(clean, stored, columns)
-    source.find_linked()
-    source.find_owners()
-    source.leave_out_records_without_handle()
-    decisions = source.settle_contested()
-    source.accept(decisions)
-    return _write_plan(source, decisions, whole_source=whole_source)
+    matching = Matching(clean, stored, columns)
+    matching.find_linked()
+    matching.find_owners()
+    matching.leave_out_records_without_handle()
+    decisions = matching.settle_contested()
+    matching.accept(decisions)
+    return write_plan(matching, decisions, whole_source=whole_source)
 
 
-class _Source:
+class Matching:
     """The source records and what matching has found out about them, as arrays over the records' rows."""
 
     def __init__(self, clean: CleanRecords, stored: StoredRecords, columns: Columns) -> None:
@@ -311,306 +271,3 @@ def follow_chains(merges: pa.Table) -> pd.DataFrame:
     return pd.DataFrame(
         {"loser": pd.Series(list(ends), dtype="str"), "winner": pd.Series(list(ends.values()), dtype="str")}
     )
-
-
-# ------------------------------------------------------------------------------------------------------- the plan
-
-
-def _write_plan(source: _Source, decisions: dict[int, Decision], *, whole_source: bool) -> Plan:
-    handles, released = _handle_changes(source)
-    writes, outcome = _writes(source, handles, released)
-    return Plan(
-        _outcomes(source, outcome),
-        writes,
-        handles,
-        released,
-        _stopped(source) if whole_source else _ids(np.array([], dtype=np.int64)),
-        _errors(source, decisions),
-    )
-
-
-def _handle_changes(source: _Source) -> tuple[pa.Table, pa.Table]:
-    """The handles to write and the handles given up, of the records that are not skipped (rule 4.10)."""
-    claimed, stored = source.claimed, source.stored_handles
-    record = claimed["record"].to_numpy()
-    target = source.target[record]
-    accepted = ~source.skipped[record]
-    is_own = accepted & (target != NONE) & (claimed["owner"].to_numpy() == target)
-    own = claimed.loc[is_own]
-    remembered = stored.loc[own["stored_handle"].to_numpy()]
-    unread = _is_unreadable(source, own["record"].to_numpy(), remembered)
-    positions = {(column.source, column.salesforce_field): at for at, column in enumerate(source.columns.handles)}
-    position_now = _positions(own, positions)
-    stays = (
-        (remembered["origin"].to_numpy() == "salesforce")
-        & (
-            (remembered["salesforce_field"].to_numpy() == own["salesforce_field"].to_numpy())
-            # An earlier field of the mapping gave it and cannot be read now: it is still the one remembered.
-            | (
-                ((remembered["mapped"] & ~remembered["active"]).to_numpy() | unread)
-                & (remembered["position"].to_numpy() < position_now)
-            )
-        )
-    ).astype(bool)
-    regiven = own.loc[~stays].assign(is_new=False)
-    new = claimed.loc[accepted & ~is_own].assign(is_new=True)
-    written = pd.concat([regiven, new])
-    written_ids = source.target[written["record"].to_numpy()]
-    return (
-        pa.table(
-            {
-                "record": pa.array(written["record"].to_numpy(), pa.int32()),
-                "id": _stored_ids(source, written_ids),
-                "source": pa.array(written["source"], pa.string()),
-                "handle": pa.array(written["handle"], pa.string()),
-                "salesforce_field": pa.array(written["salesforce_field"], pa.string()),
-                "is_new": pa.array(written["is_new"].to_numpy(dtype=bool)),
-            }
-        ),
-        _released(source, own["stored_handle"].to_numpy()),
-    )
-
-
-def _released(source: _Source, claimed_again: Ints) -> pa.Table:
-    stored = source.stored_handles
-    by_row = np.full(len(source.stored_ids) + 1, NONE)
-    filled = np.flatnonzero((source.target != NONE) & ~source.skipped)
-    by_row[source.target[filled]] = filled
-    record = by_row[stored["row"].to_numpy()]
-    gives_up: Bools = stored["active"].to_numpy(dtype=bool) & (record != NONE)
-    gives_up[claimed_again] = False
-    candidates = stored.loc[gives_up]
-    record = record[gives_up]
-    read = ~_is_unreadable(source, record, candidates)
-    candidates, record = candidates.loc[read], record[read]
-    return pa.table(
-        {
-            "record": pa.array(record, pa.int32()),
-            "id": pa.array(source.stored_ids[candidates["row"].to_numpy()], pa.int64()),
-            "source": pa.array(candidates["source"], pa.string()),
-            "handle": pa.array(candidates["handle"], pa.string()),
-        }
-    )
-
-
-def _is_unreadable(source: _Source, record: Ints, stored: pd.DataFrame) -> Bools:
-    """Whether the field that gave each stored handle could not be read now for the record that fills its contact."""
-    asked = pd.DataFrame(
-        {
-            "record": record,
-            "column": stored["source"].to_numpy(),
-            "salesforce_field": stored["salesforce_field"].to_numpy(),
-        }
-    )
-    unreadable = source.unreadable.drop_duplicates().assign(unread=True)
-    found = asked.merge(unreadable, how="left", on=["record", "column", "salesforce_field"], validate="m:1")
-    return found["unread"].notna().to_numpy()
-
-
-def _positions(rows: pd.DataFrame, positions: dict[tuple[str, str], int]) -> Ints:
-    pairs = rows[["source", "salesforce_field"]].drop_duplicates()
-    pairs = pairs.assign(at=[positions[pair] for pair in zip(pairs["source"], pairs["salesforce_field"], strict=True)])
-    return rows.merge(pairs, how="left", on=["source", "salesforce_field"], validate="m:1")["at"].to_numpy(
-        dtype=np.int64
-    )
-
-
-def _writes(source: _Source, handles: pa.Table, released: pa.Table) -> tuple[pa.Table, npt.NDArray[np.object_]]:
-    """What is written to each record that is created, linked or updated; and the outcome of every record."""
-    accepted = np.flatnonzero(~source.skipped)
-    target = source.target[accepted]
-    is_created = target == NONE
-    rows = pa.array(target, mask=is_created)
-    stored = source.stored.records
-    facts: dict[str, pa.Array] = {"record": pa.array(accepted, pa.int32()), "id": _stored_ids(source, target)}
-    facts["old_external_id"] = stored["external_id"].combine_chunks().take(rows)
-    row_changed = source.moved[accepted] | source.linked_now[accepted]
-    row_changed |= pc.is_valid(stored["not_syncing_since"].combine_chunks().take(rows)).to_numpy(zero_copy_only=False)
-    if source.columns.part is Part.CONTACTS:
-        account_changed, accounts = _accounts(source, accepted, rows)
-        facts |= accounts
-        row_changed |= account_changed
-    for column in source.columns.fields:
-        old = _column(stored, column.name).take(rows)
-        new = _keep_unreadable(
-            source, column.name, accepted, _column(source.clean.records, column.name).take(facts["record"]), old
-        )
-        changed = _differ(new, old)
-        facts |= {column.name: new, f"old {column.name}": old, f"changed {column.name}": changed}
-        row_changed |= changed.to_numpy(zero_copy_only=False)
-    facts["row_changed"] = pa.array(row_changed)
-    touched = np.zeros(source.count, dtype=bool)
-    touched[handles["record"].to_numpy()] = True
-    touched[released["record"].to_numpy()] = True
-    outcome = np.full(source.count, "error", dtype=object)
-    outcome[accepted] = np.where(row_changed | touched[accepted], "updated", "unchanged")
-    outcome[source.linked_now & ~source.skipped] = "linked"
-    outcome[accepted[is_created]] = "created"
-    facts["outcome"] = pa.array(outcome[accepted], pa.string())
-    return pa.table(facts).filter(pa.array(outcome[accepted] != "unchanged")), outcome
-
-
-def _accounts(source: _Source, accepted: Ints, rows: pa.Array) -> tuple[Bools, dict[str, pa.Array]]:
-    """The account each contact belongs to (rule 5): the linked one, else the one that a person set."""
-    known = source.stored.accounts.to_pandas().dropna(subset="external_id").rename(columns={"id": "account_id"})
-    wanted = pd.DataFrame({"external_id": source.clean.records["account"].take(pa.array(accepted)).to_pandas()})
-    synced = wanted.merge(known, how="left", on="external_id", validate="m:1")["account_id"]
-    linked = pa.array(synced.astype("Int64"), pa.int64())
-    stored = source.stored.records
-    old = stored["account_id"].combine_chunks().take(rows)
-    old_synced = stored["synced_account_id"].combine_chunks().take(rows)
-    by_person = pc.if_else(pc.fill_null(pc.equal(old, old_synced), False), pa.scalar(None, pa.int64()), old)
-    new = pc.coalesce(linked, by_person)
-    changed = pc.or_(_differ(new, old), _differ(linked, old_synced))
-    facts = {
-        "account_id": new,
-        "synced_account_id": linked,
-        "old_account_id": old,
-        "changed account_id": _differ(new, old),
-    }
-    return changed.to_numpy(zero_copy_only=False), facts
-
-
-def _keep_unreadable(source: _Source, name: str, accepted: Ints, new: pa.Array, old: pa.Array) -> pa.Array:
-    """A value that could not be read leaves what is stored (rule 3.5)."""
-    unread = source.unreadable.loc[source.unreadable["column"] == name, "record"].to_numpy()
-    if not len(unread):
-        return new
-    mask = np.zeros(source.count, dtype=bool)
-    mask[unread] = True
-    return pc.if_else(pa.array(mask[accepted]), old, new)
-
-
-def _outcomes(source: _Source, outcome: npt.NDArray[np.object_]) -> pa.Table:
-    fields = source.columns
-    filled = ~source.skipped & (source.target != NONE)
-    by_handle = ~source.skipped & (source.linked_now | source.created)
-    rule = np.where(source.moved & filled, "4.11", np.where(by_handle, "4.2", "4.1")).astype(object)
-    if fields.part is Part.ACCOUNTS:
-        rule = np.full(source.count, "5", dtype=object)
-    found = source.claimed.loc[source.linked_now[source.claimed["record"].to_numpy()]]
-    found = found.loc[found["owner"].to_numpy() == source.target[found["record"].to_numpy()]].drop_duplicates("record")
-    sources = np.full(source.count, None, dtype=object)
-    values = np.full(source.count, None, dtype=object)
-    sources[found["record"].to_numpy()] = found["source"].to_numpy(dtype=object)
-    values[found["record"].to_numpy()] = found["handle"].to_numpy(dtype=object)
-    return pa.table(
-        {
-            "external_id": source.external_ids,
-            "outcome": pa.array(outcome, pa.string()),
-            "id": _stored_ids(source, source.target),
-            "rule": pa.array(rule, pa.string()),
-            "matched_source": pa.array(sources, pa.string()),
-            "matched_handle": pa.array(values, pa.string()),
-        }
-    )
-
-
-def _stopped(source: _Source) -> pa.Table:
-    """Linked records that the whole source no longer holds and that do not say so yet (rule 2.6)."""
-    here = np.zeros(len(source.stored_ids), dtype=bool)
-    here[source.target[source.target != NONE]] = True
-    says_so = pc.is_valid(source.stored.records["not_syncing_since"]).to_numpy()
-    return _ids(source.stored_ids[source.stored_is_linked & ~here & ~says_so])
-
-
-# ------------------------------------------------------------------------------------------------------ the errors
-
-
-def _errors(source: _Source, decisions: dict[int, Decision]) -> pa.Table:
-    rows = [_no_handle(source, int(record)) for record in np.flatnonzero(source.without_handle)]
-    collided = {record: decision for record, decision in decisions.items() if decision.collisions}
-    rows += _collision_errors(source, collided)
-    schema = ERRORS_SCHEMA.append(pa.field("account", pa.string())).append(pa.field("holder_accounts", pa.string()))
-    return pa.Table.from_pylist(rows, schema=schema)
-
-
-def _no_handle(source: _Source, record: int) -> dict[str, str | None]:
-    return {
-        "code": "no_handle",
-        "level": "contact",
-        "external_id": source.external_ids[record].as_py(),
-        "holders": "[]",
-        "holder_accounts": "[]",
-    }
-
-
-def _collision_errors(source: _Source, collided: dict[int, Decision]) -> list[dict[str, str | None]]:
-    """One error per skipped record: the code of its first colliding handle, every holder named (rule 4.13)."""
-    filler = np.full(len(source.stored_ids) + 1, NONE)
-    filled = np.flatnonzero((source.target != NONE) & ~source.skipped)
-    filler[source.target[filled]] = filled
-    fields = {
-        (record, kind, handle): field
-        for record, kind, handle, field in source.claimed.loc[
-            np.isin(source.claimed["record"].to_numpy(), list(collided)),
-            ["record", "source", "handle", "salesforce_field"],
-        ].itertuples(index=False)
-    }
-    errors = []
-    for record, decision in sorted(collided.items()):
-        first = decision.collisions[0][0]
-        holders = [_holder(source, handle, contact, filler) for handle, contact in decision.collisions]
-        accounts = [holder.pop("account") for holder in holders]
-        is_contact = source.columns.part is Part.CONTACTS
-        errors.append(
-            {
-                "code": TAKEN_CODES.get(first[0], "handle_taken"),
-                "level": "contact" if is_contact else "account",
-                "external_id": source.external_ids[record].as_py(),
-                "salesforce_field": fields[record, *first],
-                "value": first[1],
-                "detail": None,
-                "holders": json.dumps(holders, ensure_ascii=False),
-                "account": source.clean.records["account"][record].as_py() if is_contact else None,
-                "holder_accounts": json.dumps(accounts),
-            }
-        )
-    return errors
-
-
-def _holder(source: _Source, handle: tuple[str, str], contact: int, filler: Ints) -> dict[str, str | int | None]:
-    """Who holds `handle` in the end state: the stored record, where there is one, and the record it is linked to."""
-    is_contact = source.columns.part is Part.CONTACTS
-    record = -1 - contact if contact < 0 else int(filler[contact])
-    stored_id = None if contact < 0 else int(source.stored_ids[contact])
-    linked_to = source.external_ids[record] if record != NONE else source.stored.records["external_id"][contact]
-    return {
-        "contact_id" if is_contact else "account_id": stored_id,
-        "external_id": linked_to.as_py(),
-        "source": handle[0],
-        "handle": handle[1],
-        "account": _account_of(source, record, contact) if is_contact else None,
-    }
-
-
-def _account_of(source: _Source, record: int, contact: int) -> str | None:
-    """The Salesforce id of the account that a holder belongs to."""
-    if record != NONE:
-        account: str | None = source.clean.records["account"][record].as_py()
-        return account
-    at = pc.index(source.stored.accounts["id"], source.stored.records["account_id"][contact]).as_py()
-    return source.stored.accounts["external_id"][at].as_py() if at >= 0 else None
-
-
-# ---------------------------------------------------------------------------------------------------------- arrays
-
-
-def _column(table: pa.Table, name: str) -> pa.Array:
-    column = table[name]
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
-def _differ(one: pa.Array, other: pa.Array) -> pa.Array:
-    """Where two arrays differ; null equals null."""
-    return pc.or_(pc.xor(pc.is_null(one), pc.is_null(other)), pc.fill_null(pc.not_equal(one, other), False))
-
-
-def _stored_ids(source: _Source, rows: Ints) -> pa.Array:
-    safe = np.where(rows == NONE, 0, rows)
-    ids = source.stored_ids[safe] if len(source.stored_ids) else np.zeros(len(rows), dtype=np.int64)
-    return pa.array(ids, pa.int64(), mask=rows == NONE)
-
-
-def _ids(ids: Ints) -> pa.Table:
-    return pa.table({"id": pa.array(ids, pa.int64())})

@@ -231,7 +231,7 @@ def _read_handles(raw: pa.Array, column: HandleColumn, region: str) -> tuple[pa.
     """The handles of one field (null where there is none) and a mask of what could not be read."""
     trimmed = pc.utf8_trim_whitespace(raw)
     trimmed = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
-    values = _HANDLE_READERS.get(column.source, lambda texts, _region: texts)(trimmed, region)
+    values = _HANDLE_READERS[column.source](trimmed, region)
     short = pc.less_equal(pc.utf8_length(values), LONGEST_HANDLE)
     values = pc.if_else(short, values, pa.scalar(None, pa.string()))
     return values, _unread(trimmed, values)
@@ -263,10 +263,16 @@ def _domain(text: str) -> str | None:
     return host if _DOMAIN.fullmatch(host) and len(host) <= 253 else None
 
 
+def _as_they_are(texts: pa.Array, _region: str) -> pa.Array:
+    return texts
+
+
 _HANDLE_READERS: dict[str, Callable[[pa.Array, str], pa.Array]] = {
     "email": _emails,
     "phone": _phones,
     "twitter": _twitters,
+    "facebook": _as_they_are,
+    "custom": _as_they_are,
     "domain": _domains,
 }
 

@@ -5,12 +5,12 @@ the outcome of every source contact. The product must agree with it on every wor
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 Handle = tuple[str, str]
-SOURCES = ["email", "phone", "twitter", "facebook", "custom"]
-CODES = {"email": "email_taken", "phone": "phone_taken"}
-PHONES = {"(212) 842-5500": "+12128425500", "+1 212 842 5500": "+12128425500", "212-842-5501": "+12128425501"}
+SOURCES = ["email", "phone", "twitter", "facebook", "custom", "domain"]
+CODES = {"email": "email_taken", "phone": "phone_taken", "domain": "domain_taken"}
 
 
 @dataclass
@@ -24,23 +24,34 @@ class Contact:
 
 @dataclass
 class World:
-    """`mapping`: (Salesforce field, handle source), in order. `source`: per Salesforce id, the raw value of each field."""
+    """`mapping`: (Salesforce field, handle source), in order. `source`: per Salesforce id, the raw value of each field.
+
+    A world of accounts is one whose records need no handle (rule 5). `met`: which turns of rule 4.9 were taken.
+    """
 
     store: list[Contact]
     source: dict[str, dict[str, str | None]]
     mapping: list[tuple[str, str]]
     missing: set[str] = field(default_factory=set)
     merges: dict[str, str] = field(default_factory=dict)
+    needs_handle: bool = True
+    met: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
 
 
 def read(kind: str, raw: str) -> str | None:
     """Rule 3.6, for the values that worlds are made of; None where the value cannot be read."""
+    text = raw.strip()
     if kind == "email":
-        raw = raw.strip().lower()
-        return raw if re.fullmatch(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+", raw) else None
+        return text.lower() if re.fullmatch(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+", text) else None
     if kind == "phone":
-        return PHONES.get(raw.strip())
-    return raw.strip()
+        found = re.fullmatch(r"(?:\+1 )?\(?(\d{3})\)?[-. ](\d{3})[-. ](\d{4})(?: x(\d+))?", text)
+        return found and "+1" + "".join(found.groups()[:3]) + (f";ext={found[4]}" if found[4] else "")
+    if kind == "twitter":
+        return text.removeprefix("@").lower() or None
+    if kind == "domain":
+        host = text.lower().removeprefix("https://").removeprefix("www.").partition("/")[0]
+        return host if re.fullmatch(r"[^\s.]+(\.[^\s.]+)+", host) else None
+    return text
 
 
 def given(world: World, salesforce_id: str) -> dict[Handle, str]:
@@ -70,22 +81,21 @@ def gives_up(world: World, salesforce_id: str, contact: Contact, handle: Handle)
 
 def fill(world: World, salesforce_id: str, contact: Contact) -> None:
     """Update and link (rules 4.1, 4.2 and 4.10)."""
-    order = [name for name, _ in world.mapping]
+    order = world.mapping.index
     kept = {h: name for h, name in contact.handles.items() if not gives_up(world, salesforce_id, contact, h)}
     now = given(world, salesforce_id)
     for handle, name in kept.items():
-        still = (
-            name in order
-            and (name, handle[0]) in world.mapping
-            and cannot_be_read(world, salesforce_id, name, handle[0])
-        )
-        if handle not in now or (still and order.index(name) < order.index(now[handle])):
+        giver = (name, handle[0])
+        still = giver in world.mapping and cannot_be_read(world, salesforce_id, *giver)
+        if handle not in now or (still and order(giver) < order((now[handle], handle[0]))):
             now[handle] = name
     contact.external_id, contact.handles = salesforce_id, now
 
 
 def has_handle(world: World, salesforce_id: str, contact: Contact | None) -> bool:
     """Rules 4.3 and 4.4."""
+    if not world.needs_handle:
+        return True
     if not world.mapping:
         return contact is not None
     kept = contact is not None and any(
@@ -167,6 +177,7 @@ def settle_round(world: World, store: list[Contact], claims: list[str]) -> dict[
             return accepted
         contact = place(world, end, admitted)[1]
         accepted[admitted] = contact.id if contact else None
+        world.met["a skipped claim is admitted, for which the end state has room (4.9 b)"] += 1
         waiting.remove(admitted)
 
 
@@ -197,7 +208,7 @@ def judge(world: World, store: list[Contact], claims: list[str], accepted: dict,
 def sync(world: World) -> tuple[dict[str, tuple], list[Contact]]:
     """Run the rules: (outcome, code, holders) of every source contact, and the store afterwards.
 
-    Outcome is created, linked, kept (updated or unchanged) or error; holders are (handle, Salesforce id or None).
+    Outcome is created, linked, updated, unchanged or error; holders are (handle, Salesforce id or None).
     """
     store = copy(world.store)
     results: dict[str, tuple] = {}
@@ -205,19 +216,30 @@ def sync(world: World) -> tuple[dict[str, tuple], list[Contact]]:
         if not has_handle(world, claim, linked_contact(world, store, claim)):
             results[claim] = ("error", "no_handle", [])
     claims = [claim for claim in world.source if claim not in results]
+    first_round = True
     while True:
         claims.sort(key=lambda claim: (linked_contact(world, store, claim) is None, claim))
         accepted = settle_round(world, store, claims)
         for claim in accepted.keys() - results.keys():
-            was = linked_contact(world, world.store, claim)
-            results[claim] = ("kept" if was else "created" if accepted[claim] is None else "linked", None, [])
+            if not first_round:
+                world.met["a claim is accepted only when starting again (4.9 c)"] += 1
+            results[claim] = (outcome_of(world, claim, accepted[claim]), None, [])
         end = apply(world, store, accepted)
         if end == store:
             break
-        store = end
+        store, first_round = end, False
     for claim in claims:
         if claim not in results:
             collisions = place(world, store, claim)[2]
             code = CODES.get(collisions[0][0][0], "handle_taken")
             results[claim] = ("error", code, [(h, c.external_id) for h, c in collisions])
     return results, store
+
+
+def outcome_of(world: World, claim: str, contact_id: int | None) -> str:
+    """What an accepted claim does to the contact it fills."""
+    if linked_contact(world, world.store, claim) is None:
+        return "created" if contact_id is None else "linked"
+    was = next(contact for contact in world.store if contact.id == contact_id)
+    (now,) = apply(world, [was], {claim: contact_id})
+    return "unchanged" if now == was else "updated"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
-from include.contact_sync.errors import RunRefused
+from include.contact_sync.errors import RunRefused, StoreRefused
 from include.contact_sync.load import PlannedPart, apply_plan
 from include.contact_sync.match import Plan, match
 from include.contact_sync.settings import Settings, parse_settings
@@ -323,7 +323,7 @@ def test_rule_6_2_an_edit_between_planning_and_applying_is_judged_again_and_not_
 
 def test_rule_6_1_a_load_that_fails_leaves_nothing_behind(store: Store) -> None:
     store.execute("ALTER TABLE contact_store.sync_changes ADD CHECK (outcome <> 'created')")
-    with pytest.raises(psycopg.errors.CheckViolation):
+    with pytest.raises(StoreRefused, match="CheckViolation"):
         load(Part.CONTACTS, [ann()])
     assert contacts(store) == []
     assert store.execute("SELECT count(*) FROM contact_store.sync_errors") == [(0,)]

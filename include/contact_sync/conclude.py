@@ -1,0 +1,180 @@
+"""Ends a run: closes it, gathers what it has to tell and whom to tell it (rule 8). The steps before it are in `flow`.
+
+What is said, and how, is `report`'s business; the mail is sent by the DAG's last task or not at all.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import psycopg
+
+from include.contact_sync.columns import Part
+from include.contact_sync.errors import RunError
+from include.contact_sync.report.csv_file import render_csv
+from include.contact_sync.report.model import Report, RunFacts, build_report
+from include.contact_sync.report.render import render_html, render_text, subject
+from include.contact_sync.staging import RunStaging, Staging
+from include.contact_sync.store import error_book, runs
+from include.contact_sync.store.connection import connect
+from include.contact_sync.store.runs import Run
+from include.contact_sync.transform import ERRORS_SCHEMA
+
+log = logging.getLogger(__name__)
+
+CONTACT_STEPS = ("extract_contacts", "transform_contacts", "match_contacts", "load_contacts")
+STEPS = ("validate_settings", "sync_accounts", *CONTACT_STEPS)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run has to tell, and to whom. `was_sent`: an earlier attempt at the same report got through."""
+
+    run: Run
+    report: Report
+    recipients: list[str]
+    was_sent: bool
+
+    @property
+    def is_needed(self) -> bool:
+        return self.report.is_needed and not self.was_sent
+
+    def render(self) -> dict[str, Any]:
+        """The mail's parts, by the names that `MailToSend` gives them."""
+        return {
+            "to": self.recipients,
+            "subject": subject(self.report),
+            "html": render_html(self.report),
+            "text": render_text(self.report),
+            "csv": render_csv(self.report),
+        }
+
+
+def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> RunReport:
+    """Close the run and gather its report (rules 8.1 and 8.2). Repeating it gives the same report.
+
+    The run succeeded if every part that the toggles ask for got through its last step.
+
+    Args:
+        log_url: where the log of a step can be read.
+    """
+    with connect() as connection:
+        run = runs.load_run(connection, run_id)
+        unfinished = _first_unfinished_step(run)
+        if unfinished and run.state == "running":
+            _record_accounts_sync_failed(connection, run, unfinished)
+        runs.close_run(connection, run_id, "failed" if unfinished else "succeeded")
+        run = runs.load_run(connection, run_id)
+        staging = Staging.from_environment().run(run_id)
+        errors = _errors_of_run(connection, run, staging)
+        _log_errors(run, errors)
+        told_by = unfinished or _last_steps(run)[-1]
+        report = build_report(_run_facts(run, log_url(told_by) if log_url else None), errors)
+        concluded = RunReport(run, report, _recipients(run), run.report_sent_at is not None)
+    if run.state == "succeeded" and run.settings_as_saved.get("staged_data_days") == 0:
+        staging.remove()
+    return concluded
+
+
+def mark_report_sent(run_id: int) -> None:
+    """Remember that the mail server took the report, so that it is never sent twice."""
+    with connect() as connection:
+        runs.mark_report_sent(connection, run_id)
+
+
+def _last_steps(run: Run) -> list[str]:
+    """The steps that a run must have got through to have succeeded."""
+    asked = [part for part in Part if run.settings_as_saved.get(part.value, {}).get("enabled", True)]
+    return ["validate_settings", *({"accounts": "sync_accounts", "contacts": "load_contacts"}[part] for part in asked)]
+
+
+def _first_unfinished_step(run: Run) -> str | None:
+    """The step at which a run stopped; None where it got through."""
+    if all(step in run.steps for step in _last_steps(run)):
+        return None
+    asked = _last_steps(run)
+    order = [step for step in STEPS if step in asked or (step in CONTACT_STEPS and "load_contacts" in asked)]
+    return next(step for step in order if step not in run.steps)
+
+
+def _record_accounts_sync_failed(connection: psycopg.Connection, run: Run, unfinished: str) -> None:
+    """Rule 2.5: contacts are not synced where the accounts part failed."""
+    if unfinished == "sync_accounts" and "load_contacts" in _last_steps(run):
+        error_book.record_run_error(connection, run.id, "contacts", RunError("accounts_sync_failed"))
+
+
+def _errors_of_run(connection: psycopg.Connection, run: Run, staging: RunStaging) -> pd.DataFrame:
+    """The run's errors with their status; for collisions also the accounts that rule 8.3 looks at."""
+    errors = error_book.errors_of_run(connection, run.id).to_pandas()
+    if run.dry_run:
+        planned = [_planned_errors(part, staging) for part in Part]
+        errors = pd.concat([errors, *planned], ignore_index=True)
+    if staging.exists("contacts/plan/errors"):
+        advice = staging.read("contacts/plan/errors", ["external_id", "account", "holder_accounts"]).to_pandas()
+        is_taken = errors["code"].str.endswith("_taken") & (errors["part"] == "contacts")
+        key = errors["external_id"].where(is_taken)
+        advice = advice.rename(columns={"external_id": "_key"})
+        errors = errors.assign(_key=key).merge(advice, how="left", on="_key", validate="m:1").drop(columns="_key")
+    return errors
+
+
+def _planned_errors(part: Part, staging: RunStaging) -> pd.DataFrame:
+    """What a dry run would have recorded; everything is new to a run that writes nothing."""
+    names = [f"{part}/plan/errors", f"{part}/clean/warnings", f"{part}/field_errors"]
+    found = [staging.read(name, ERRORS_SCHEMA.names).to_pandas() for name in names if staging.exists(name)]
+    empty = ERRORS_SCHEMA.empty_table().to_pandas()
+    return pd.concat([empty, *found]).assign(part=part.value, status="new")
+
+
+def _log_errors(run: Run, errors: pd.DataFrame) -> None:
+    """For every error code its count and the first few Salesforce ids; no personal data (rule 8.4)."""
+    for code, found in errors.loc[errors["status"] != "resolved"].groupby("code"):
+        ids = found["external_id"].dropna().sort_values().head(5).tolist()
+        log.warning("Run %d: %d %s%s", run.id, len(found), code, f", first {', '.join(ids)}" if ids else "")
+
+
+def _run_facts(run: Run, log_url: str | None) -> RunFacts:
+    chosen = run.settings_as_saved
+    return RunFacts(
+        run_id=run.id,
+        dag_run_id=run.dag_run_id,
+        trigger=run.trigger,
+        triggered_by=run.triggered_by,
+        dry_run=run.dry_run,
+        window=run.window,
+        started_at=run.started_at,
+        ended_at=run.ended_at or run.started_at,
+        state=run.state,
+        accounts=run.accounts,
+        contacts=run.contacts,
+        log_url=log_url,
+        salesforce_url=run.steps.get("validate_settings", {}).get("salesforce_url"),
+        settings_version=run.settings_version,
+        parts=tuple(part.value for part in Part if chosen.get(part.value, {}).get("enabled", True)),
+    )
+
+
+def _recipients(run: Run) -> list[str]:
+    """Rule 8.1; where the settings themselves are at fault, their owners as far as they can be read."""
+    try:
+        return run.settings.recipients(run.triggered_by if run.trigger == "manual" else None, run.notify)
+    except RunError:
+        owners = run.settings_as_saved.get("owners") or []
+        return [address for address in [*owners, run.notify] if isinstance(address, str) and "@" in address]
+
+
+def summary(concluded: RunReport) -> dict[str, Any]:
+    """A run in JSON: state, outcome counts, errors by code, seconds and memory per step."""
+    run = concluded.run
+    return {
+        "run_id": run.id,
+        "state": run.state,
+        "dry_run": run.dry_run,
+        "settings_version": run.settings_version,
+        "accounts": run.accounts,
+        "contacts": run.contacts,
+        "errors": {section.code: section.open for section in concluded.report.sections},
+        "steps": run.steps,
+    }
