@@ -18,7 +18,7 @@ from include.contact_sync.report.model import Report, RunFacts, build_report
 from include.contact_sync.report.render import render_html, render_text, subject
 from include.contact_sync.staging import RunStaging, Staging
 from include.contact_sync.store import error_book, runs
-from include.contact_sync.store.connection import connect
+from include.contact_sync.store.connection import connect, read_frame, sql
 from include.contact_sync.store.runs import Run
 from include.contact_sync.transform import ERRORS_SCHEMA
 
@@ -121,11 +121,13 @@ def _errors_of_run(connection: psycopg.Connection, run: Run, staging: RunStaging
 
 
 def _planned_errors(part: Part, staging: RunStaging) -> pd.DataFrame:
-    """What a dry run would have recorded; everything is new to a run that writes nothing."""
+    """What a dry run would have recorded, and whether it is open already."""
     names = [f"{part}/plan/errors", f"{part}/clean/warnings", f"{part}/field_errors"]
     found = [staging.read(name, ERRORS_SCHEMA.names).to_pandas() for name in names if staging.exists(name)]
-    empty = ERRORS_SCHEMA.empty_table().to_pandas()
-    return pd.concat([empty, *found]).assign(part=part.value, status="new")
+    planned = pd.concat([ERRORS_SCHEMA.empty_table().to_pandas(), *found]).assign(part=part.value)
+    keys = ["part", "code", "external_id", "salesforce_field"]
+    merged = planned.merge(read_frame(sql("open_record_errors")).to_pandas(), how="left", on=keys, validate="m:1")
+    return merged.assign(status=merged["status_before"].fillna("new")).drop(columns="status_before")
 
 
 def _log_errors(run: Run, errors: pd.DataFrame) -> None:
