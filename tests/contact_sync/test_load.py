@@ -3,15 +3,16 @@
 from datetime import UTC, datetime
 from typing import Any
 
-import psycopg
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from include.contact_sync import load as load_module
 from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.errors import RunRefused, StoreRefused
 from include.contact_sync.load import PlannedPart, apply_plan
-from include.contact_sync.match import Plan, match
+from include.contact_sync.match import match
+from include.contact_sync.plan import Plan
 from include.contact_sync.settings import Settings, parse_settings
 from include.contact_sync.store import error_book, runs
 from include.contact_sync.store.connection import connect
@@ -285,7 +286,9 @@ def test_rule_4_11_the_link_moves_to_the_record_that_salesforce_merged_into(stor
 
 def test_rule_5_accounts_link_by_domain_and_contacts_belong_to_the_linked_account(store: Store) -> None:
     acme, other = "001000000000001AAA", "001000000000002AAA"
-    store.execute("INSERT INTO contact_store.accounts (id, name) OVERRIDING SYSTEM VALUE VALUES (5, 'Acme by hand'), (6, 'Set by a person')")
+    store.execute(
+        "INSERT INTO contact_store.accounts (id, name) OVERRIDING SYSTEM VALUE VALUES (5, 'Acme by hand'), (6, 'Set by a person')"
+    )
     store.execute("INSERT INTO contact_store.account_domains (account_id, domain) VALUES (5, 'acme.com')")
     rows = [
         {"Id": acme, "Name": "Acme", "Website": "https://www.ACME.com/about", "Industry": "Toys"},
@@ -311,7 +314,10 @@ def test_rule_6_2_an_edit_between_planning_and_applying_is_judged_again_and_not_
     clean = transform(snapshot(Part.CONTACTS, [ann()]), columns)
 
     def take_the_handle() -> None:
-        store.execute("INSERT INTO contact_store.contacts (id, name, external_id) OVERRIDING SYSTEM VALUE VALUES (9, 'quick', %s)", [EVE])
+        store.execute(
+            "INSERT INTO contact_store.contacts (id, name, external_id) OVERRIDING SYSTEM VALUE VALUES (9, 'quick', %s)",
+            [EVE],
+        )
         store.execute(
             "INSERT INTO contact_store.contact_handles (contact_id, source, handle) VALUES (9, 'email', 'ann@example.com')"
         )
@@ -363,7 +369,8 @@ def fill_store(store: Store, world: World) -> None:
     store.execute("ALTER SEQUENCE contact_store.contacts_id_seq RESTART WITH 1000")
     for contact in world.store:
         store.execute(
-            "INSERT INTO contact_store.contacts (id, external_id) OVERRIDING SYSTEM VALUE VALUES (%s, %s)", [contact.id, contact.external_id]
+            "INSERT INTO contact_store.contacts (id, external_id) OVERRIDING SYSTEM VALUE VALUES (%s, %s)",
+            [contact.id, contact.external_id],
         )
         for (source, handle), field in contact.handles.items():
             store.execute(
@@ -412,3 +419,27 @@ def test_rule_6_5_a_contact_says_when_it_was_last_synced(store: Store) -> None:
     ((ended,),) = store.execute("SELECT max(ended_at) FROM contact_store.sync_runs")
     assert rows == [(ANN, ended, None), (BOB, None, "no_handle")]
     assert ended <= datetime.now(UTC)
+
+
+def test_a_large_load_puts_every_key_on_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_module, "MANY_HANDLES", 1)
+    before = keys(store)
+    assert load(Part.CONTACTS, [ann(), {"Id": BOB, "Email": "bob@example.com"}])["created"] == 2
+    assert keys(store) == before
+    assert load(Part.CONTACTS, [ann(), {"Id": BOB, "Email": "bob@example.com"}])["unchanged"] == 2
+
+
+def test_a_large_load_leaves_keys_alone_that_others_lean_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_module, "MANY_HANDLES", 1)
+    store.execute("CREATE TABLE public.theirs (external_id text REFERENCES contact_store.contacts (external_id))")
+    before = keys(store)
+    assert load(Part.CONTACTS, [ann()])["created"] == 1
+    assert keys(store) == before
+
+
+def keys(store: Store) -> list[tuple]:
+    return store.execute(
+        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE connamespace = 'contact_store'::regnamespace UNION ALL "
+        "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'contact_store' ORDER BY 1, 2, 3"
+    )

@@ -1,5 +1,10 @@
-"""Small worlds, full of collisions on purpose, and the product's answer to them without a database."""
+"""Small worlds, full of collisions on purpose, and the product's answer to them without a database.
 
+World n is always the same world. Worlds of one batch share a mapping and nothing else: ids and handles carry the
+world's number, so that `together` can put many of them before the product at once and each must come out as if alone.
+"""
+
+from random import Random
 from typing import Any
 
 import hypothesis.strategies as st
@@ -9,63 +14,195 @@ from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.match import Plan, StoredRecords, match
 from include.contact_sync.settings import HANDLE_SOURCES, parse_settings
 from include.contact_sync.transform import CleanRecords, transform
-from tests.contact_sync.specification import Contact, World
+from tests.contact_sync.specification import Contact, Handle, World, read
 
-FIELDS = {source: field for field, source in HANDLE_SOURCES.items()}
-EMAILS = ["a@x.co", " A@X.co ", "b@x.co", "c@x.co", "d@x.co", "not an email", "   "]
-PHONES = ["(212) 842-5500", "+1 212 842 5500", "212-842-5501", "call me"]
-CUSTOMS = ["one", " one", "two"]
-VALUES = {"email": EMAILS, "phone": PHONES, "custom": CUSTOMS}
+FIELDS = {source: field for field, source in HANDLE_SOURCES.items()} | {"domain": "domain"}
 MAPPINGS = [
     [("Email", "email"), ("Phone", "phone")],
     [("Email", "email"), ("Second_Email__c", "email"), ("Phone", "phone")],
     [("Phone", "phone"), ("Key__c", "custom"), ("Email", "email")],
+    [("Twitter__c", "twitter"), ("Phone", "phone"), ("MobilePhone", "phone"), ("Page__c", "facebook")],
+    [("Phone", "custom"), ("MobilePhone", "phone"), ("Phone", "phone")],
     [("Email", "email")],
+    [("Website", "domain")],
+    [("Website", "domain"), ("Second_Site__c", "domain")],
     [],
 ]
+SPELLINGS = {
+    "email": ["{letter}@x{world}.co", " {upper}@X{world}.Co ", "{letter}@x{world}.co\t"],
+    "phone": ["(212) {first}-{last}", "+1 212 {first} {last}", "212-{first}-{last} ", "212-{first}-{last} x12"],
+    "twitter": ["@{letter}_{world}", "{upper}_{world}", " {letter}_{world}"],
+    "facebook": ["{letter}.{world}", " {letter}.{world} "],
+    "custom": ["{letter} {world}", " {letter} {world}", "{upper} {world}"],
+    "domain": ["{letter}{world}.com", "https://www.{upper}{world}.com/about us", " {letter}{world}.com"],
+}
+"""How a person may type the handle that a letter stands for; the last ones of phone and custom are other handles."""
+UNREADABLE = {"email": "not an email", "phone": "call me {world}", "twitter": "@", "domain": "none yet"}
+NOTHING = [None, "", "   "]
+SHAPES = ["anything", "few handles", "merged", "scripted"]
+Script = tuple[dict[int, dict[str, str]], list[tuple[int | None, list[tuple[str, str]]]]]
+"""Per person the letter that each field holds; per stored contact the person it is linked to, and its (field, letter)s."""
 
 
-def salesforce_id(number: int) -> str:
-    return f"003{number:012d}AAA"
+def salesforce_id(number: int, world: int = 0) -> str:
+    return f"003{world:07d}{number:05d}AAA"
 
 
-@st.composite
-def worlds(draw: st.DrawFn) -> World:
-    """At most six source contacts and five stored ones, over a handful of handles."""
-    mapping = draw(st.sampled_from(MAPPINGS))
-    missing = set(draw(st.lists(st.sampled_from([name for name, _ in mapping]), max_size=1))) if mapping else set()
-    numbers = draw(st.lists(st.integers(0, 8), unique=True, max_size=6))
-    source = {
-        salesforce_id(number): {name: draw(st.none() | st.sampled_from(VALUES[kind])) for name, kind in mapping}
-        for number in numbers
-    }
-    merges = draw(
-        st.dictionaries(st.integers(0, 8).map(salesforce_id), st.integers(0, 8).map(salesforce_id), max_size=3)
+def world_of(contact: Contact) -> int:
+    """The number of the world that a contact belongs to; a new contact is known by its link."""
+    return contact.id // 100 if contact.id > 0 else int((contact.external_id or "")[3:10])
+
+
+def worlds() -> st.SearchStrategy[World]:
+    return st.integers(0, 100_000).map(lambda number: batch_of_worlds(number, 1)[0])
+
+
+def batch_of_worlds(number: int, count: int) -> list[World]:
+    """Worlds that share a mapping and the fields that are missing."""
+    draw = Random(number)
+    mapping = draw.choice(MAPPINGS)
+    missing = {draw.choice(mapping)[0]} if mapping and draw.random() < 0.25 else set()
+    return [_World(draw, number * count + at, mapping, missing).build() for at in range(count)]
+
+
+class _World:
+    """Draws one world."""
+
+    def __init__(self, draw: Random, number: int, mapping: list[tuple[str, str]], missing: set[str]) -> None:
+        self.draw, self.number, self.mapping, self.missing = draw, number, mapping, missing
+        self.shape = draw.choice(SHAPES)
+        self.letters = "abcdefg"[: draw.randint(1, 3) if self.shape == "few handles" else draw.randint(2, 7)]
+
+    def build(self) -> World:
+        if self.shape == "scripted" and self.mapping:
+            source, stored = self.scripted()
+        else:
+            source = {self.id(person): self.values() for person in self.draw.sample(range(9), self.draw.randint(0, 6))}
+            stored = self.stored()
+        is_accounts = self.mapping[:1] and self.mapping[0][1] == "domain"
+        merges = self.merges(source) if self.shape == "merged" else {}
+        return World(stored, source, self.mapping, self.missing, merges, needs_handle=not is_accounts)
+
+    def id(self, person: int) -> str:
+        return salesforce_id(person, self.number)
+
+    def values(self) -> dict[str, str | None]:
+        return {name: self.value(kind) for name, kind in self.mapping}
+
+    def value(self, kind: str) -> str | None:
+        chance = self.draw.random()
+        if chance > 0.95:
+            return UNREADABLE.get(kind, "").format(world=self.number)
+        if chance > 0.9:
+            return self.draw.choice(NOTHING)
+        return self.spelling(kind, self.draw.choice(self.letters)) if chance < 0.75 else None
+
+    def spelling(self, kind: str, letter: str, style: str | None = None) -> str:
+        digits = f"{2_000_000 + self.number * 10 + ord(letter) - ord('a'):07d}"
+        words = {"letter": letter, "upper": letter.upper(), "first": digits[:3], "last": digits[3:]}
+        return (style or self.draw.choice(SPELLINGS[kind])).format(world=self.number, **words)
+
+    def handle(self, kind: str, letter: str) -> Handle:
+        value = read(kind, self.spelling(kind, letter, SPELLINGS[kind][0]))
+        assert value
+        return kind, value
+
+    def stored(self) -> list[Contact]:
+        people = self.draw.sample(range(9), 9)
+        linked = self.draw.choice([0.0, 0.5, 1.0])
+        count = self.draw.randint(0, 6)
+        contacts = [self.contact(at, people.pop() if self.draw.random() < linked else None) for at in range(count)]
+        kinds = list(dict.fromkeys(kind for _, kind in self.mapping)) or ["email"]
+        for kind in kinds if self.draw.random() < 0.8 else [*kinds, "phone", "custom"]:
+            for letter in self.letters:
+                if contacts and self.draw.random() < 0.6:
+                    own(contacts, self.draw.choice(contacts), self.handle(kind, letter), self.giver(kind))
+        return contacts
+
+    def contact(self, at: int, person: int | None) -> Contact:
+        return Contact(self.number * 100 + 1 + at, None if person is None else self.id(person))
+
+    def giver(self, kind: str) -> str | None:
+        """A person, a mapped field, one that is mapped no more, or one that is mapped to something else."""
+        mapped = [name for name, its_kind in self.mapping if its_kind == kind]
+        others = [name for name, its_kind in self.mapping if its_kind != kind]
+        return self.draw.choice([None, None, "Old__c", *mapped * 3, *others[:1]])
+
+    # ------------------------------------------------------------------------------------------------- scripts
+
+    def scripted(self) -> tuple[dict[str, dict[str, str | None]], list[Contact]]:
+        """A situation that chance would rarely bring about; in half of the worlds a little of it is different."""
+        names = [name for name, _ in self.mapping]
+        scripts = [self.ring, self.chain] + ([self.domino, self.late] if len(set(names)) > 1 else [])
+        wanted, owned = self.draw.choice(scripts)(*self.draw.sample(self.mapping, min(2, len(self.mapping))))
+        kinds = dict(self.mapping)
+        source = {
+            self.id(person): {name: self.spelling(kinds[name], values[name]) if name in values else None for name in names}
+            for person, values in self.draw.sample(list(wanted.items()), len(wanted))
+        }
+        contacts = [self.contact(at, person) for at, (person, _) in enumerate(owned)]
+        for contact, (_, handles) in zip(contacts, owned, strict=True):
+            for name, letter in handles:
+                kind = kinds.get(name, self.mapping[0][1])
+                own(contacts, contact, self.handle(kind, letter), name if name in kinds else None)
+        if self.draw.random() < 0.5:
+            values = source[self.draw.choice(list(source))]
+            name, kind = self.draw.choice(self.mapping)
+            values[name] = self.value(kind)
+        if self.draw.random() < 0.25:
+            contact = self.draw.choice(contacts)
+            for handle in contact.handles:
+                contact.handles[handle] = self.giver(handle[0])
+        return source, contacts
+
+    def ring(self, one: tuple[str, str], *_: tuple[str, str]) -> Script:
+        """Everybody takes over what the next one has."""
+        count = self.draw.randint(2, 6)
+        wanted = {at: {one[0]: "abcdefg"[(at + 1) % count]} for at in range(count)}
+        return wanted, [(at, [(one[0], "abcdefg"[at])]) for at in range(count)]
+
+    def chain(self, one: tuple[str, str], *_: tuple[str, str]) -> Script:
+        """The same, and the last one takes something free; one of them may not be linked."""
+        wanted, owned = self.ring(one)
+        wanted[len(wanted) - 1] = {one[0]: "g"}
+        if self.draw.random() < 0.3:
+            at = self.draw.randrange(len(owned))
+            owned[at] = (None, owned[at][1])
+        return wanted, owned
+
+    def domino(self, one: tuple[str, str], two: tuple[str, str]) -> Script:
+        """0 wants what 1 gives up, but 1 is skipped; so 2 gets what 0 wanted before it (rule 4.9 b)."""
+        wanted = {0: {one[0]: "a", two[0]: "b"}, 1: {one[0]: "c"}, 2: {one[0]: "a"}}
+        return wanted, [(0, []), (1, [(two[0], "b")]), (None, [("", "c")])]
+
+    def late(self, one: tuple[str, str], two: tuple[str, str]) -> Script:
+        """0 and 1 swap, but 0 also wants something that 3 gives up only once it found its contact (rule 4.9 c)."""
+        wanted = {0: {one[0]: "b", two[0]: "f"}, 1: {one[0]: "a"}, 2: {one[0]: "d"}, 3: {one[0]: "c", two[0]: "e"}}
+        owned = [(0, [(one[0], "a")]), (1, [(one[0], "b")]), (2, [(one[0], "c")]), (None, [(two[0], "e"), (two[0], "f")])]
+        return wanted, [*owned]
+
+    def merges(self, source: dict[str, Any]) -> dict[str, str]:
+        pairs = [self.draw.sample(range(9), 2) for _ in range(self.draw.randint(1, 5))]
+        return {self.id(loser): self.id(winner) for loser, winner in pairs if self.id(loser) not in source}
+
+
+def own(contacts: list[Contact], owner: Contact, handle: Handle, giver: str | None) -> None:
+    """Give `handle` to `owner`, unless somebody has it."""
+    if not any(handle in contact.handles for contact in contacts):
+        owner.handles[handle] = giver
+
+
+def together(batch: list[World]) -> World:
+    """All worlds of a batch as one."""
+    first = batch[0]
+    return World(
+        [contact for world in batch for contact in world.store],
+        {key: values for world in batch for key, values in world.source.items()},
+        first.mapping,
+        first.missing,
+        {loser: winner for world in batch for loser, winner in world.merges.items()},
+        first.needs_handle,
     )
-    return World(draw(stores()), source, mapping, missing, {k: v for k, v in merges.items() if k not in source})
-
-
-@st.composite
-def stores(draw: st.DrawFn) -> list[Contact]:
-    handles = [("email", f"{letter}@x.co") for letter in "abcd"]
-    handles += [("phone", "+12128425500"), ("phone", "+12128425501"), ("custom", "one"), ("custom", "two")]
-    givers = {
-        "email": ["Email", "Second_Email__c", "Old__c", None],
-        "phone": ["Phone", None],
-        "custom": ["Key__c", "Phone", None],
-    }
-    links = draw(st.lists(st.none() | st.integers(0, 8), max_size=5))
-    seen: set[int] = set()
-    contacts = []
-    for number, link in enumerate(links, start=1):
-        unique = None if link is None or link in seen else salesforce_id(link)
-        seen |= set() if link is None else {link}
-        contacts.append(Contact(number * 10, unique))
-    for handle in handles:
-        owner = draw(st.none() | st.sampled_from(contacts)) if contacts else None
-        if owner:
-            owner.handles[handle] = draw(st.sampled_from(givers[handle[0]]))
-    return contacts
 
 
 def columns_of(world: World) -> Columns:
@@ -73,15 +210,15 @@ def columns_of(world: World) -> Columns:
     settings = parse_settings(
         {
             "owners": ["owner@example.com"],
-            "accounts": {"mapping": []},
-            "contacts": {"mapping": mapping},
+            "accounts": {"mapping": [] if world.needs_handle else mapping},
+            "contacts": {"mapping": mapping if world.needs_handle else []},
         }
     )
-    return resolve_columns(Part.CONTACTS, settings, {}, world.missing)
+    return resolve_columns(Part.CONTACTS if world.needs_handle else Part.ACCOUNTS, settings, {}, world.missing)
 
 
 def clean_records(world: World) -> CleanRecords:
-    names = [name for name, _ in world.mapping if name not in world.missing]
+    names = list(dict.fromkeys(name for name, _ in world.mapping if name not in world.missing))
     snapshot: dict[str, Any] = {"Id": list(world.source), "AccountId": [None] * len(world.source)}
     snapshot |= {name: [values.get(name) for values in world.source.values()] for name in names}
     return transform(

@@ -94,7 +94,7 @@ COMMENT ON COLUMN contact_store.sync_runs.accounts IS 'Outcome counts: read, cre
 COMMENT ON COLUMN contact_store.sync_runs.steps IS 'Per step: seconds, peak memory in MB, and its counts';
 
 CREATE TABLE contact_store.sync_changes (
-    run_id         bigint NOT NULL REFERENCES contact_store.sync_runs,
+    run_id         bigint NOT NULL,
     part           text NOT NULL CHECK (part IN ('accounts', 'contacts')),
     record_id      bigint NOT NULL,
     external_id    text COLLATE "C" NOT NULL,
@@ -106,6 +106,7 @@ CREATE TABLE contact_store.sync_changes (
     new_values     jsonb NOT NULL
 );
 CREATE INDEX sync_changes_by_record ON contact_store.sync_changes (part, record_id, run_id);
+COMMENT ON COLUMN contact_store.sync_changes.run_id IS 'sync_runs.id; not a foreign key, which would be checked once for each of a million entries of one run';
 COMMENT ON COLUMN contact_store.sync_changes.record_id IS 'accounts.id or contacts.id; kept after the row is gone';
 
 CREATE TABLE contact_store.sync_errors (

@@ -1,0 +1,2 @@
+-- The same, or nothing where somebody holds the table.
+LOCK TABLE contact_store.{table} IN SHARE ROW EXCLUSIVE MODE NOWAIT

@@ -1,0 +1,2 @@
+-- Keeps readers away too, from the tables whose keys are taken off; or nothing where somebody holds one.
+LOCK TABLE contact_store.accounts, contact_store.contacts, contact_store.contact_handles IN ACCESS EXCLUSIVE MODE NOWAIT

@@ -1,2 +1,0 @@
--- Ends what limit_lock_wait began.
-SELECT set_config('lock_timeout', '0', true)

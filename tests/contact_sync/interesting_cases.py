@@ -1,0 +1,230 @@
+"""Which situations a world really held, told from the world, the specification's answer and the store afterwards.
+
+A proof that never met a situation proves nothing about it, so every one that is listed here must have occurred.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from tests.contact_sync.specification import (
+    Contact,
+    Handle,
+    World,
+    cannot_be_read,
+    end_of_chain,
+    given,
+    linked_contact,
+)
+
+Results = dict[str, tuple]
+
+CASES = """
+outcome created
+outcome linked
+outcome updated
+outcome unchanged
+error email_taken
+error phone_taken
+error handle_taken
+error domain_taken
+error no_handle
+a linked contact is skipped
+a linked contact to which a person added handles has none in Salesforce
+a handle goes from one contact to another
+two contacts swap handles
+three or more contacts pass handles round in a ring
+handles move along a chain of four or more contacts
+a handle that is given up goes to a new contact
+a handle that is given up is free afterwards
+several source contacts claim one handle
+several source contacts claim one handle, spelled differently
+several source contacts want the same unlinked contact
+the handles belong to two or more contacts
+the handles belong to several unlinked contacts, given by Salesforce
+the owner is linked to a contact that this run did not read
+a claim collides with a contact that this run creates
+a skipped claim is admitted, for which the end state has room (4.9 b)
+a claim is accepted only when starting again (4.9 c)
+a link moves to the winner of a merge
+a link moves along a chain of merges
+the winner of a merge is skipped and the link stays
+the winner of a merge has a contact of its own
+of several losers the one with the lowest id moves
+merges lead round in a circle
+what a missing field gave stays
+what an unreadable field gave stays
+what a field gave that is mapped no more stays
+what a field gave that now feeds something else stays
+what a person added stays
+what a person added becomes Salesforce's
+only the remembered field changes
+several fields give one handle
+one field feeds handles of two sources
+phones differ only in their extension
+no handle field is mapped
+an account without a domain is created
+""".strip().splitlines()
+
+
+def cases_met(world: World, results: Results, after: list[Contact]) -> Counter[str]:
+    """How often each case occurred in this world."""
+    found: Counter[str] = Counter(world.met)
+    for case in (*_outcomes(world, results), *_moves(world, after), *_claims(world, results, after)):
+        found[case] += 1
+    for case in (*_merges(world, results), *_kept(world, results, after)):
+        found[case] += 1
+    unknown = found.keys() - set(CASES)
+    assert not unknown, unknown
+    return found
+
+
+def _outcomes(world: World, results: Results) -> Iterator[str]:
+    for key, (outcome, code, _) in results.items():
+        yield f"error {code}" if code else f"outcome {outcome}"
+        mine = linked_contact(world, world.store, key)
+        if mine and code:
+            yield "a linked contact is skipped"
+            if code == "no_handle" and None in mine.handles.values():
+                yield "a linked contact to which a person added handles has none in Salesforce"
+        if outcome == "created" and not given(world, key):
+            yield "an account without a domain is created"
+        if not world.mapping:
+            yield "no handle field is mapped"
+
+
+def _moves(world: World, after: list[Contact]) -> Iterator[str]:
+    owner_now = {handle: contact.id for contact in after for handle in contact.handles}
+    moves: set[tuple[int, int]] = set()
+    for contact in world.store:
+        for handle in contact.handles:
+            now = owner_now.get(handle)
+            if now is None:
+                yield "a handle that is given up is free afterwards"
+            elif now < 0:
+                yield "a handle that is given up goes to a new contact"
+            elif now != contact.id:
+                yield "a handle goes from one contact to another"
+                moves.add((contact.id, now))
+    lengths, is_ring = _walks(moves)
+    if any((to, start) in moves for start, to in moves):
+        yield "two contacts swap handles"
+    if is_ring:
+        yield "three or more contacts pass handles round in a ring"
+    if lengths >= 4:
+        yield "handles move along a chain of four or more contacts"
+
+
+def _walks(moves: set[tuple[int, int]]) -> tuple[int, bool]:
+    """How many contacts the longest walk along the moves visits, and whether one of three or more comes back."""
+    longest, is_ring = 0, False
+    for start in {start for start, _ in moves}:
+        walks = [[start]]
+        while walks:
+            walk = walks.pop()
+            longest = max(longest, len(walk))
+            for _, to in [move for move in moves if move[0] == walk[-1]]:
+                is_ring |= to == start and len(walk) >= 3
+                if to not in walk:
+                    walks.append([*walk, to])
+    return longest, is_ring
+
+
+def _claims(world: World, results: Results, after: list[Contact]) -> Iterator[str]:
+    owners = {handle: contact for contact in world.store for handle in contact.handles}
+    claimed: dict[Handle, list[str]] = {}
+    wanted: Counter[int] = Counter()
+    created = {contact.external_id for contact in after if contact.id < 0}
+    for key in world.source:
+        handles = given(world, key)
+        for handle, name in handles.items():
+            claimed.setdefault(handle, []).append(str(world.source[key][name]))
+        mine = linked_contact(world, world.store, key)
+        others = {owners[h].id: owners[h] for h in handles if h in owners and owners[h] is not mine}
+        if len(others) == 1 and not mine:
+            (only,) = others.values()
+            wanted[only.id] += only.external_id is None
+            if only.external_id and only.external_id not in world.source:
+                yield "the owner is linked to a contact that this run did not read"
+        if len(others) > 1:
+            yield "the handles belong to two or more contacts"
+            if all(c.external_id is None and set(c.handles.values()) != {None} for c in others.values()):
+                yield "the handles belong to several unlinked contacts, given by Salesforce"
+        if any(holder in created for _, holder in results[key][2]):
+            yield "a claim collides with a contact that this run creates"
+        if len(handles) < len(_values(world, key)):
+            yield "several fields give one handle"
+        if len({(world.source[key][name], name) for name in handles.values()}) < len(handles):
+            yield "one field feeds handles of two sources"
+    for spellings in claimed.values():
+        if len(spellings) > 1:
+            yield "several source contacts claim one handle"
+        if len(set(spellings)) > 1:
+            yield "several source contacts claim one handle, spelled differently"
+    if any(count > 1 for count in wanted.values()):
+        yield "several source contacts want the same unlinked contact"
+    if any(value.endswith(";ext=12") and (kind, value[:-7]) in claimed for kind, value in claimed):
+        yield "phones differ only in their extension"
+
+
+def _values(world: World, key: str) -> list[str]:
+    """The mapped handle fields that hold something that can be read."""
+    raw = world.source[key]
+    return [
+        name
+        for name, kind in world.mapping
+        if name not in world.missing and (raw[name] or "").strip() and not cannot_be_read(world, key, name, kind)
+    ]
+
+
+def _merges(world: World, results: Results) -> Iterator[str]:
+    links = {contact.external_id for contact in world.store}
+    winners: Counter[str] = Counter()
+    for loser in world.merges:
+        winner = end_of_chain(world.merges, loser)
+        if winner is None:
+            yield "merges lead round in a circle"
+        elif winner in results and loser in links:
+            winners[winner] += 1
+            if winner in links:
+                yield "the winner of a merge has a contact of its own"
+            elif results[winner][1]:
+                yield "the winner of a merge is skipped and the link stays"
+            else:
+                yield "a link moves to the winner of a merge"
+                if world.merges[loser] != winner:
+                    yield "a link moves along a chain of merges"
+    if any(count > 1 and winner not in links for winner, count in winners.items()):
+        yield "of several losers the one with the lowest id moves"
+
+
+def _kept(world: World, results: Results, after: list[Contact]) -> Iterator[str]:
+    """What became of the handles of contacts that were linked or updated."""
+    before = {contact.id: contact for contact in world.store}
+    for contact in after:
+        key = contact.external_id or ""
+        if contact.id not in before or results.get(key, ("error",))[0] not in {"linked", "updated", "unchanged"}:
+            continue
+        was = before[contact.id]
+        if contact.external_id == was.external_id and contact.handles != was.handles:
+            if contact.handles.keys() == was.handles.keys():
+                yield "only the remembered field changes"
+        for handle in contact.handles.keys() & was.handles.keys():
+            yield from _why_kept(world, key, handle, was.handles[handle], contact.handles[handle])
+
+
+def _why_kept(world: World, key: str, handle: Handle, was: str | None, now: str | None) -> Iterator[str]:
+    kinds = [kind for name, kind in world.mapping if name == was]
+    if was is None:
+        yield "what a person added stays" if now is None else "what a person added becomes Salesforce's"
+    elif handle in given(world, key):
+        return
+    elif was in world.missing and handle[0] in kinds:
+        yield "what a missing field gave stays"
+    elif handle[0] in kinds:
+        yield "what an unreadable field gave stays"
+    else:
+        yield (
+            "what a field gave that now feeds something else stays"
+            if kinds
+            else "what a field gave that is mapped no more stays"
+        )
