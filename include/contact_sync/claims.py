@@ -177,9 +177,11 @@ class _Round:
         # Heaps of places; what is no longer true is dropped when it comes to the top.
         self._wanting: dict[Handle, list[int]] = {}
         self._filling: dict[int, list[int]] = {}
+        self._claiming: dict[Handle, list[int]] = {}
         for place, claim in enumerate(claims):
             for handle in claim.handles:
                 self._wanting.setdefault(handle, []).append(place)
+                self._claiming.setdefault(handle, []).append(place)
             self._fill(claim, self.target[claim.order])
 
     def _first_target(self, claim: Claim) -> int | None:
@@ -190,22 +192,48 @@ class _Round:
         return only if only is not None and not self.holders[only].linked else None
 
     def skip_collisions(self) -> None:
-        """Step a. Targets can only move when a skip moves them, so the passes end; a claim that still moves is skipped."""
-        passes, moving = 0, True
-        while moving:
+        """Step a. Targets can only move when a skip moves them, so the passes end; a claim that still moves is skipped.
+
+        What is judged of a claim can only change with the fillers of the contacts it wants something of, so a pass
+        looks again at those claims alone; the result is that of looking at all.
+        """
+        passes, due = 0, list(range(len(self.claims)))
+        while due:
             passes += 1
-            moving = False
-            for claim in self.claims:
-                if claim.order not in self.accepted:
-                    continue
-                fits, contact = self._judge(claim)
-                if fits and contact == self.target[claim.order]:
-                    continue
-                moving = True
-                if fits and passes <= len(self.claims) + 2:
-                    self._fill(claim, contact)
-                else:
-                    self.accepted.discard(claim.order)
+            next_pass: set[int] = set()
+            queued = set(due)
+            while due:
+                place = heapq.heappop(due)
+                queued.discard(place)
+                for other in self._look_at(place, may_move=passes <= len(self.claims) + 2):
+                    if other <= place:
+                        next_pass.add(other)
+                    elif other not in queued:
+                        queued.add(other)
+                        heapq.heappush(due, other)
+            due = sorted(next_pass)
+
+    def _look_at(self, place: int, *, may_move: bool) -> Iterable[int]:
+        """Skip or move a claim if need be; returns the places of the claims for which that can make a difference."""
+        claim = self.claims[place]
+        if claim.order not in self.accepted:
+            return ()
+        fits, contact = self._judge(claim)
+        before = self.target[claim.order]
+        if fits and contact == before:
+            return ()
+        touched = [each for each in (before, contact if fits else None) if each is not None]
+        fillers = [self._filler(each) for each in touched]
+        if fits and may_move:
+            self._fill(claim, contact)
+        else:
+            self.accepted.discard(claim.order)
+        changed = [each for each, filler in zip(touched, fillers, strict=True) if self._filler(each) is not filler]
+        return {other for each in changed for other in self._wanting_of(each)}
+
+    def _wanting_of(self, contact: int) -> Iterable[int]:
+        """The places of the claims that want a handle of `contact`."""
+        return (place for handle in self.holders[contact].handles for place in self._claiming.get(handle, ()))
 
     def _judge(self, claim: Claim) -> tuple[bool, int | None]:
         holders = set()

@@ -8,11 +8,13 @@ what differs is touched. What happened to each record is kept in `sync_changes`,
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,6 +42,10 @@ LOCKED_TABLES = {
 }
 
 ROWS_PER_COPY = 50_000
+ROWS_PER_PORTION = 100_000
+
+Ids = npt.NDArray[np.int64]
+JsonTexts = dict[Any, Any]
 
 MANY_HANDLES = 100_000
 """A load that writes fewer leaves the keys of the tables alone."""
@@ -150,28 +156,31 @@ def _locked_by_others(connection: psycopg.Connection, tables: list[str]) -> str 
 # ------------------------------------------------------------------------------------------------------- records
 
 
-def _write_records(
-    cursor: psycopg.Cursor, run_id: int, clean: CleanRecords, columns: Columns, plan: Plan
-) -> dict[int, int]:
-    """Write every change of the plan; returns the id of each created record by its row in the clean records."""
-    is_created = pc.equal(plan.writes["outcome"], "created")
-    created, changed = plan.writes.filter(is_created), plan.writes.filter(pc.invert(is_created))
+def _write_records(cursor: psycopg.Cursor, run_id: int, clean: CleanRecords, columns: Columns, plan: Plan) -> Ids:
+    """Write every change of the plan; returns the id of each created record at its row in the clean records, else 0."""
     keys_are_off = columns.part is Part.CONTACTS and _take_off_keys(cursor, plan)
-    first = _take_ids(cursor, columns.part, created.num_rows)
-    ids = pa.array(range(first, first + created.num_rows), pa.int64())
-    created = created.set_column(created.schema.get_field_index("id"), "id", ids)
-    by_record = _IdsByRecord(clean.records.num_rows, created)
+    created_ids = _new_ids(cursor, clean, columns.part, plan)
+    ids = _filled_ids(plan.writes, created_ids)
+    writes = plan.writes.set_column(plan.writes.schema.get_field_index("id"), "id", ids)
+    is_created = pc.equal(writes["outcome"], "created")
     _release_handles(cursor, columns.part, plan.released)
-    _update_records(cursor, clean, columns, changed)
-    _insert_records(cursor, clean, columns, created)
-    _give_handles(cursor, columns.part, plan.handles, by_record)
+    _update_records(cursor, clean, columns, writes.filter(pc.invert(is_created)))
+    for created in _portions(writes.filter(is_created)):
+        _insert_records(cursor, clean, columns, created)
+    _give_handles(cursor, columns.part, plan.handles, created_ids)
     if keys_are_off:
         cursor.execute(sql("put_on_keys"))
-    _write_changes(cursor, run_id, clean, columns, plan, pa.concat_tables([created, changed]))
+    _write_changes(cursor, run_id, columns, plan, writes)
     if plan.stopped.num_rows:
         statement = compose.SQL(sql("mark_stopped")).format(table=compose.Identifier(columns.part.value))
         cursor.execute(statement, {"ids": plan.stopped["id"].to_pylist()})
-    return by_record.as_dict
+    return created_ids
+
+
+def _portions(rows: pa.Table) -> Iterator[pa.Table]:
+    """The rows in portions that keep what is made of them small."""
+    for start in range(0, rows.num_rows, ROWS_PER_PORTION):
+        yield rows.slice(start, ROWS_PER_PORTION).combine_chunks()
 
 
 def _take_off_keys(cursor: psycopg.Cursor, plan: Plan) -> bool:
@@ -193,35 +202,25 @@ def _take_off_keys(cursor: psycopg.Cursor, plan: Plan) -> bool:
     return True
 
 
-class _IdsByRecord:
-    """The ids of created records, by their row in the clean records."""
-
-    def __init__(self, count: int, created: pa.Table) -> None:
-        self._created = created
-        self._count = count
-
-    @property
-    def as_dict(self) -> dict[int, int]:
-        return dict(zip(self._created["record"].to_pylist(), self._created["id"].to_pylist(), strict=True))
-
-    def fill(self, records: pa.ChunkedArray, ids: pa.ChunkedArray) -> pa.Array:
-        """`ids`, with those of created records where there is none."""
-        places = pc.index_in(records.combine_chunks(), self._created["record"].combine_chunks())
-        return pc.coalesce(ids.combine_chunks(), self._created["id"].combine_chunks().take(places))
-
-
-def _take_ids(cursor: psycopg.Cursor, part: Part, count: int) -> int:
-    """The first of `count` consecutive ids that nobody else will get."""
-    if not count:
-        return 0
+def _new_ids(cursor: psycopg.Cursor, clean: CleanRecords, part: Part, plan: Plan) -> Ids:
+    """An id for each record that is created, consecutive ones that nobody else will get; 0 for all other records."""
+    ids = np.zeros(clean.records.num_rows, dtype=np.int64)
+    created = plan.writes["record"].filter(pc.equal(plan.writes["outcome"], "created")).to_numpy()
+    if not len(created):
+        return ids
     sequence = compose.Identifier(f"{part}_id_seq")
     cursor.execute(compose.SQL(sql("lock_ids")).format(sequence=sequence))
-    cursor.execute(sql("next_id"), {"table": f"contact_store.{part}"})
-    row = cursor.fetchone()
+    row = cursor.execute(sql("next_id"), {"table": f"contact_store.{part}"}).fetchone()
     assert row is not None
-    first = int(row[0])
-    cursor.execute(compose.SQL(sql("take_ids")).format(sequence=sequence, next=compose.Literal(first + count)))
-    return first
+    after = compose.Literal(row[0] + len(created))
+    cursor.execute(compose.SQL(sql("take_ids")).format(sequence=sequence, next=after))
+    ids[created] = np.arange(row[0], row[0] + len(created))
+    return ids
+
+
+def _filled_ids(rows: pa.Table, created_ids: Ids) -> pa.Array:
+    """The `id` of each row; that of the created record where there is none."""
+    return pc.coalesce(rows["id"].combine_chunks(), pa.array(created_ids[rows["record"].to_numpy()], pa.int64()))
 
 
 def _insert_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Columns, created: pa.Table) -> None:
@@ -293,7 +292,7 @@ def _release_handles(cursor: psycopg.Cursor, part: Part, released: pa.Table) -> 
         _expect(cursor, released.num_rows, "released handles")
 
 
-def _give_handles(cursor: psycopg.Cursor, part: Part, handles: pa.Table, created: _IdsByRecord) -> None:
+def _give_handles(cursor: psycopg.Cursor, part: Part, handles: pa.Table, created_ids: Ids) -> None:
     is_contacts = part is Part.CONTACTS
     regiven = handles.filter(pc.invert(handles["is_new"]))
     if regiven.num_rows:
@@ -307,7 +306,7 @@ def _give_handles(cursor: psycopg.Cursor, part: Part, handles: pa.Table, created
         _expect(cursor, regiven.num_rows, "handles given again")
     new = handles.filter(handles["is_new"])
     rows = {
-        "contact_id" if is_contacts else "account_id": created.fill(new["record"], new["id"]),
+        "contact_id" if is_contacts else "account_id": _filled_ids(new, created_ids),
         "handle" if is_contacts else "domain": new["handle"],
         "origin": pa.repeat("salesforce", new.num_rows),
         "salesforce_field": new["salesforce_field"],
@@ -324,57 +323,58 @@ def _handle_rows(handles: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
 # ------------------------------------------------------------------------------------------------------- changes
 
 
-def _write_changes(
-    cursor: psycopg.Cursor, run_id: int, clean: CleanRecords, columns: Columns, plan: Plan, writes: pa.Table
-) -> None:
+def _write_changes(cursor: psycopg.Cursor, run_id: int, columns: Columns, plan: Plan, writes: pa.Table) -> None:
     """One entry for each created, linked or updated record: the rule that decided, old and new values (rule 6.5)."""
-    if not writes.num_rows:
-        return
-    outcomes = plan.outcomes.take(writes["record"])
-    new = {"handles": _handles_as_json(plan.handles, writes)}
-    old = {"handles": _handles_as_json(plan.released, writes)}
-    link_changed = pc.fill_null(pc.not_equal(outcomes["external_id"], writes["old_external_id"]), True)
-    new["external_id"] = _only_where(link_changed, json_strings(outcomes["external_id"].combine_chunks()))
-    old["external_id"] = json_strings(writes["old_external_id"].combine_chunks())
-    old["external_id"] = _only_where(link_changed, old["external_id"])
-    if columns.part is Part.CONTACTS:
-        for values, name in ((new, "account_id"), (old, "old_account_id")):
-            values["account_id"] = _only_where(writes["changed account_id"], writes[name].cast(pa.string()))
-    for field in columns.fields:
-        is_json = field.custom_field is not None or field.name == "links"
-        for values, name in ((new, field.name), (old, f"old {field.name}")):
-            text = writes[name].combine_chunks()
-            values[field.name] = _only_where(writes[f"changed {field.name}"], text if is_json else json_strings(text))
-    rows = pa.table(
-        {
-            "run_id": pa.repeat(run_id, writes.num_rows),
-            "part": pa.repeat(columns.part.value, writes.num_rows),
-            "record_id": writes["id"],
-            "external_id": outcomes["external_id"],
-            "outcome": outcomes["outcome"],
-            "rule": outcomes["rule"],
-            "matched_source": outcomes["matched_source"],
-            "matched_handle": outcomes["matched_handle"],
+    given = plan.handles.sort_by("record")
+    released = plan.released.sort_by("record")
+    for portion in _portions(writes):
+        outcomes = plan.outcomes.take(portion["record"]).combine_chunks()
+        old, new = _changed_values(columns, portion, outcomes)
+        old["handles"] = _handles_as_json(released, portion["record"].to_numpy())
+        new["handles"] = _handles_as_json(given, portion["record"].to_numpy())
+        rows = {
+            "run_id": pa.repeat(run_id, portion.num_rows),
+            "part": pa.repeat(columns.part.value, portion.num_rows),
+            "record_id": portion["id"],
             "old_values": _json_object(old),
             "new_values": _json_object(new),
         }
-    )
-    _copy(cursor, "contact_store.sync_changes", rows)
+        rows |= {
+            name: outcomes[name] for name in ("external_id", "outcome", "rule", "matched_source", "matched_handle")
+        }
+        _copy(cursor, "contact_store.sync_changes", pa.table(rows))
 
 
-def _handles_as_json(handles: pa.Table, writes: pa.Table) -> pa.Array:
-    """For each write the JSON list of its handles; null where there is none."""
+def _changed_values(columns: Columns, writes: pa.Table, outcomes: pa.Table) -> tuple[JsonTexts, JsonTexts]:
+    """Old and new values as JSON texts by name; null where nothing changed."""
+    old: JsonTexts = {}
+    new: JsonTexts = {}
+    moved = pc.fill_null(pc.not_equal(outcomes["external_id"], writes["old_external_id"]), True)
+    old["external_id"] = _only_where(moved, json_strings(writes["old_external_id"].combine_chunks()))
+    new["external_id"] = _only_where(moved, json_strings(outcomes["external_id"].combine_chunks()))
+    if columns.part is Part.CONTACTS:
+        for values, name in ((old, "old_account_id"), (new, "account_id")):
+            values["account_id"] = _only_where(writes["changed account_id"], writes[name].cast(pa.string()))
+    for field in columns.fields:
+        is_json = field.custom_field is not None or field.name == "links"
+        for values, name in ((old, f"old {field.name}"), (new, field.name)):
+            text = writes[name].combine_chunks()
+            values[field.name] = _only_where(writes[f"changed {field.name}"], text if is_json else json_strings(text))
+    return old, new
+
+
+def _handles_as_json(handles: pa.Table, records: Ids) -> pa.Array:
+    """For each record the JSON list of its handles, null where there is none. Both arguments are ordered by record."""
+    at = handles["record"].to_numpy()
+    starts = np.searchsorted(at, records, side="left")
+    ends = np.searchsorted(at, records, side="right")
+    rows = handles.slice(starts[0], ends[-1] - starts[0]).combine_chunks()
     entries = _wrapped(
-        '{"source": "', handles["source"], '", "handle": ', json_strings(handles["handle"].combine_chunks()), "}"
+        '{"source": "', rows["source"], '", "handle": ', json_strings(rows["handle"].combine_chunks()), "}"
     )
-    grouped = (
-        pa.table({"record": handles["record"], "entry": entries})
-        .group_by("record", use_threads=False)
-        .aggregate([("entry", "list")])
-    )
-    places = pc.index_in(writes["record"].combine_chunks(), grouped["record"].combine_chunks())
-    lists = grouped["entry_list"].combine_chunks().take(places)
-    return _wrapped("[", pc.binary_join(lists, ", "), "]")
+    offsets = pa.array(np.append(starts, ends[-1]) - starts[0], pa.int32())
+    joined = _wrapped("[", pc.binary_join(pa.ListArray.from_arrays(offsets, entries), ", "), "]")
+    return _only_where(pa.array(ends > starts), joined)
 
 
 # -------------------------------------------------------------------------------------------------------- errors
@@ -387,7 +387,7 @@ def _write_errors(
     columns: Columns,
     plan: Plan,
     field_errors: pa.Table,
-    created_ids: dict[int, int],
+    created_ids: Ids,
     *,
     whole_source: bool,
 ) -> None:
@@ -400,17 +400,15 @@ def _write_errors(
     error_book.close_run_errors(cursor, run_id, columns.part.value)
 
 
-def _with_created_holders(
-    errors: pa.Table, clean: CleanRecords, columns: Columns, created_ids: dict[int, int]
-) -> pa.Table:
+def _with_created_holders(errors: pa.Table, clean: CleanRecords, columns: Columns, created_ids: Ids) -> pa.Table:
     """Name the contacts that this run created, which had no id yet when they were found to hold a handle."""
-    if not created_ids or not errors.num_rows:
+    if not created_ids.any() or not errors.num_rows:
         return errors
     key = "contact_id" if columns.part is Part.CONTACTS else "account_id"
     holders = [json.loads(text) for text in errors["holders"].to_pylist()]
     unnamed = pa.array({h["external_id"] for found in holders for h in found if h[key] is None}, pa.string())
     places = pc.index_in(unnamed, clean.records["external_id"].combine_chunks()).to_pylist()
-    ids = {name: created_ids[place] for name, place in zip(unnamed.to_pylist(), places, strict=True)}
+    ids = {name: int(created_ids[place]) for name, place in zip(unnamed.to_pylist(), places, strict=True)}
     named = [[{**h, key: h[key] if h[key] is not None else ids[h["external_id"]]} for h in found] for found in holders]
     texts = pa.array([json.dumps(found, ensure_ascii=False) for found in named], pa.string())
     return errors.set_column(errors.schema.get_field_index("holders"), "holders", texts)
@@ -423,7 +421,7 @@ def _only_where(mask: pa.ChunkedArray, texts: Any) -> Any:
     return pc.if_else(mask, texts, pa.scalar(None, pa.string()))
 
 
-def _json_object(values: dict[Any, Any]) -> pa.Array:
+def _json_object(values: JsonTexts) -> pa.Array:
     """One JSON object a row, of JSON texts by key; null values are left out."""
     pieces = [_wrapped(f"{json.dumps(key, ensure_ascii=False)}: ", text) for key, text in values.items()]
     return _wrapped("{", join_present(pieces), "}")
@@ -447,7 +445,7 @@ def _copy(cursor: psycopg.Cursor, table: str, rows: pa.Table) -> None:
             copy.write(batch)
 
 
-def _csv_batches(rows: pa.Table) -> Iterable[memoryview]:
+def _csv_batches(rows: pa.Table) -> Iterator[memoryview]:
     """CSV in which every text is quoted, so that PostgreSQL tells an empty text from null."""
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed")
     for start in range(0, rows.num_rows, ROWS_PER_COPY):

@@ -5,11 +5,11 @@ it. A store that cannot be reached becomes `StoreUnavailable` here. The texts of
 `sql/`; values are bound to them by whoever runs them, never pasted in.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, LiteralString, cast
+from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -60,18 +60,28 @@ def read_frame(query: LiteralString | Composable, conn_id: str = "contacts_db") 
 
     JSON and numbers of arbitrary precision arrive as text.
     """
+    return read_frames([query], conn_id)[0]
+
+
+def read_frames(queries: Sequence[LiteralString | Composable], conn_id: str = "contacts_db") -> "list[pa.Table]":
+    """As `read_frame`, for several queries that see the store at the same moment, whoever edits it meanwhile."""
     import adbc_driver_postgresql.dbapi as adbc
 
     with connect(conn_id) as connection:
-        text = query.as_string(connection) if isinstance(query, Composable) else query
+        texts = [query.as_string(connection) if isinstance(query, Composable) else query for query in queries]
         address = make_conninfo(**connection.info.get_parameters(), password=connection.info.password or None)
     try:
         bulk_connection = adbc.connect(address)
     except adbc.Error as failure:
         raise _unavailable(conn_id, failure) from failure
     with bulk_connection, bulk_connection.cursor() as cursor:
-        cursor.execute(text)
-        return _without_extension_types(cursor.fetch_arrow_table())
+        cursor.execute(sql("read_one_moment"))
+        return [_frame(cursor, text) for text in texts]
+
+
+def _frame(cursor: Any, query: str) -> "pa.Table":
+    cursor.execute(query)
+    return _without_extension_types(cursor.fetch_arrow_table())
 
 
 @contextmanager

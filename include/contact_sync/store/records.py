@@ -9,7 +9,7 @@ from psycopg import sql as compose
 
 from include.contact_sync.columns import Columns, Part, ValueColumn
 from include.contact_sync.match import StoredRecords
-from include.contact_sync.store.connection import read_frame, sql
+from include.contact_sync.store.connection import connect, read_frame, read_frames, sql
 
 
 def read_stored_records(columns: Columns, merges: pa.Table) -> StoredRecords:
@@ -19,12 +19,10 @@ def read_stored_records(columns: Columns, merges: pa.Table) -> StoredRecords:
     ]
     query = compose.SQL(sql(f"read_{columns.part}")).format(fields=compose.SQL("").join(fields))
     is_contacts = columns.part is Part.CONTACTS
-    return StoredRecords(
-        read_frame(query),
-        read_frame(sql("read_contact_handles" if is_contacts else "read_account_domains")),
-        read_linked_accounts() if is_contacts else _NO_ACCOUNTS,
-        merges,
-    )
+    handles = sql("read_contact_handles" if is_contacts else "read_account_domains")
+    # All at one moment: a handle must find the record that owns it.
+    frames = read_frames([query, handles, *([sql("read_linked_accounts")] if is_contacts else [])])
+    return StoredRecords(frames[0], frames[1], frames[2] if is_contacts else _NO_ACCOUNTS, merges)
 
 
 def read_linked_accounts() -> pa.Table:
@@ -34,8 +32,10 @@ def read_linked_accounts() -> pa.Table:
 
 def read_fingerprint(part: Part) -> str:
     """A text that changes with every change to what `part` is matched against."""
-    fingerprint: str = read_frame(sql(f"fingerprint_{part}"))["fingerprint"][0].as_py()
-    return fingerprint
+    with connect() as connection:
+        row = connection.execute(sql(f"fingerprint_{part}")).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def _expression(field: ValueColumn) -> compose.Composable:
