@@ -12,6 +12,8 @@ from include.contact_sync.errors import RunError
 from include.contact_sync.settings import Settings, parse_settings
 from include.contact_sync.store.connection import own_transaction, sql
 
+_NOTHING_SAVED = "no settings were saved yet; `settings apply FILE.yaml` saves them"
+
 
 @dataclass(frozen=True)
 class SettingsVersion:
@@ -49,18 +51,24 @@ def load_settings(connection: psycopg.Connection, version: int | None = None) ->
     with own_transaction(connection) as cursor:
         row = cursor.execute(_load_statement(version), {"version": version}).fetchone()
     if row is None and version is None:
-        raise RunError("settings_invalid", "no settings were saved yet; `settings apply FILE.yaml` saves them")
+        raise RunError("settings_invalid", _NOTHING_SAVED)
     if row is None:
         raise RunError("settings_invalid", f"settings version {version} does not exist")
     number, values, saved_by, saved_at = row
     return SavedSettings(number, saved_by, saved_at, parse_settings(values))
 
 
-def load_as_saved(connection: psycopg.Connection) -> tuple[int, dict[str, Any]] | None:
-    """The newest version's number and content, valid or not; None where nothing was saved yet."""
+def load_as_saved(connection: psycopg.Connection) -> tuple[int, dict[str, Any]]:
+    """The newest version's number and content, valid or not.
+
+    Raises:
+        RunError: `settings_invalid` where nothing was saved yet.
+    """
     with own_transaction(connection) as cursor:
         row = cursor.execute(sql("load_newest_settings")).fetchone()
-    return None if row is None else (row[0], row[1])
+    if row is None:
+        raise RunError("settings_invalid", _NOTHING_SAVED)
+    return row[0], row[1]
 
 
 def list_versions(connection: psycopg.Connection) -> list[SettingsVersion]:

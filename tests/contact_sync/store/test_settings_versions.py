@@ -55,6 +55,7 @@ def test_saved_settings_that_are_no_longer_valid_are_refused_with_their_faults(
 
 
 def test_the_newest_settings_can_be_had_as_they_were_saved(connection: psycopg.Connection, settings: Settings) -> None:
-    assert load_as_saved(connection) is None
+    with pytest.raises(RunError, match="no settings were saved yet"):
+        load_as_saved(connection)
     version = save_settings(connection, settings, "ann")
     assert load_as_saved(connection) == (version, settings.as_json)
