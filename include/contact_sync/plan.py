@@ -82,19 +82,11 @@ def _handle_changes(matching: "Matching") -> tuple[pa.Table, pa.Table]:
     is_own = accepted & (target != NONE) & (claimed["owner"].to_numpy() == target)
     own = claimed.loc[is_own]
     remembered = stored.loc[own["stored_handle"].to_numpy()]
-    unread = _is_unreadable(matching, own["record"].to_numpy(), remembered)
-    positions = {(column.source, column.salesforce_field): at for at, column in enumerate(matching.columns.handles)}
-    position_now = _positions(own, positions)
-    stays = (
-        (remembered["origin"].to_numpy() == "salesforce")
-        & (
-            (remembered["salesforce_field"].to_numpy() == own["salesforce_field"].to_numpy())
-            # An earlier field of the mapping gave it and cannot be read now: it is still the one remembered.
-            | (
-                ((remembered["mapped"] & ~remembered["active"]).to_numpy() | unread)
-                & (remembered["position"].to_numpy() < position_now)
-            )
-        )
+    gave_before = remembered["giver"].to_numpy()
+    stays = (remembered["origin"].to_numpy() == "salesforce") & (
+        (remembered["salesforce_field"].to_numpy() == own["salesforce_field"].to_numpy())
+        # An earlier field of the mapping gave it and cannot be read now: it is still the one remembered.
+        | (matching.stays_unread(own["record"].to_numpy(), gave_before) & (gave_before < own["giver"].to_numpy()))
     ).astype(bool)
     regiven = own.loc[~stays].assign(is_new=False)
     new = claimed.loc[accepted & ~is_own].assign(is_new=True)
@@ -121,12 +113,10 @@ def _released(matching: "Matching", claimed_again: Ints) -> pa.Table:
     filled = np.flatnonzero((matching.target != NONE) & ~matching.skipped)
     by_row[matching.target[filled]] = filled
     record = by_row[stored["row"].to_numpy()]
-    gives_up: Bools = stored["active"].to_numpy(dtype=bool) & (record != NONE)
+    giver = stored["giver"].to_numpy()
+    gives_up: Bools = matching.giver_is_active[giver] & (record != NONE) & ~matching.stays_unread(record, giver)
     gives_up[claimed_again] = False
-    candidates = stored.loc[gives_up]
-    record = record[gives_up]
-    read = ~_is_unreadable(matching, record, candidates)
-    candidates, record = candidates.loc[read], record[read]
+    candidates, record = stored.loc[gives_up], record[gives_up]
     return pa.table(
         {
             "record": pa.array(record, pa.int32()),
@@ -134,28 +124,6 @@ def _released(matching: "Matching", claimed_again: Ints) -> pa.Table:
             "source": pa.array(candidates["source"], pa.string()),
             "handle": pa.array(candidates["handle"], pa.string()),
         }
-    )
-
-
-def _is_unreadable(matching: "Matching", record: Ints, stored: pd.DataFrame) -> Bools:
-    """Whether the field that gave each stored handle could not be read now for the record that fills its contact."""
-    asked = pd.DataFrame(
-        {
-            "record": record,
-            "column": stored["source"].to_numpy(),
-            "salesforce_field": stored["salesforce_field"].to_numpy(),
-        }
-    )
-    unreadable = matching.unreadable.drop_duplicates().assign(unread=True)
-    found = asked.merge(unreadable, how="left", on=["record", "column", "salesforce_field"], validate="m:1")
-    return found["unread"].notna().to_numpy()
-
-
-def _positions(rows: pd.DataFrame, positions: dict[tuple[str, str], int]) -> Ints:
-    pairs = rows[["source", "salesforce_field"]].drop_duplicates()
-    pairs = pairs.assign(at=[positions[pair] for pair in zip(pairs["source"], pairs["salesforce_field"], strict=True)])
-    return rows.merge(pairs, how="left", on=["source", "salesforce_field"], validate="m:1")["at"].to_numpy(
-        dtype=np.int64
     )
 
 
