@@ -26,6 +26,8 @@ from psycopg import sql
 from include.contact_sync.staging import Staging
 from include.contact_sync.store.migrations import migrate
 
+pytest_plugins = ["tests.whole_runs"]
+
 ROOT = Path(__file__).resolve().parents[1]
 _ROOM_FOR_A_SOCKET = 50  # a socket's whole path has at most about 107 bytes
 

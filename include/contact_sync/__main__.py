@@ -1,7 +1,7 @@
 """The sync without Airflow's scheduler: `python -m include.contact_sync run` and `… settings apply | show | check`.
 
 The connections come from `AIRFLOW_CONN_…` variables, as Airflow reads them. Results go to standard output, the log to
-standard error. Exit code 0: done; 1: a run error, or settings with faults; 2: wrong words; 3: another run is active.
+standard error. Exit code 0: done; 1: a run error, or settings with faults; 2: wrong words or no such file; 3: another run is active.
 """
 
 import argparse
@@ -45,7 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="one whole run in this process; prints a JSON summary")
     run.add_argument("--dry-run", action="store_true", help="plan and count, write nothing")
-    run.add_argument("--settings", type=Path, metavar="FILE.yaml", help="use these settings instead of the saved ones")
+    run.add_argument(
+        "--settings", type=_text_of, metavar="FILE.yaml", help="use these settings instead of the saved ones"
+    )
     run.add_argument(
         "--window", nargs=2, type=_moment, metavar=("START", "END"), help="only contacts changed in between (ISO 8601)"
     )
@@ -54,14 +56,14 @@ def _parser() -> argparse.ArgumentParser:
         required=True, metavar="COMMAND"
     )
     apply_ = settings.add_parser("apply", help="save FILE.yaml as the newest version")
-    apply_.add_argument("file", type=Path, metavar="FILE.yaml")
+    apply_.add_argument("file", type=_text_of, metavar="FILE.yaml")
     apply_.add_argument("--by", default=None, metavar="NAME", help="who saves it (default: the user of this machine)")
     apply_.set_defaults(do=_apply)
     show = settings.add_parser("show", help="print a version as YAML, by default the newest")
     show.add_argument("--version", type=int)
     show.set_defaults(do=_show)
     check = settings.add_parser("check", help="ask Salesforce too: login, permission, list views, every mapped field")
-    check.add_argument("file", type=Path, nargs="?", metavar="FILE.yaml", help="instead of the saved settings")
+    check.add_argument("file", type=_text_of, nargs="?", metavar="FILE.yaml", help="instead of the saved settings")
     check.set_defaults(do=_check)
     return parser
 
@@ -79,7 +81,7 @@ def _run(chosen: argparse.Namespace) -> Result:
             triggered_by=getpass.getuser(),
             dry_run=chosen.dry_run,
             window=tuple(chosen.window) if chosen.window else None,
-            settings=read_settings(chosen.settings.read_text(encoding="utf-8")) if chosen.settings else None,
+            settings=None if chosen.settings is None else read_settings(chosen.settings),
         )
     )
     if concluded is None:
@@ -92,7 +94,7 @@ def _apply(chosen: argparse.Namespace) -> Result:
     from include.contact_sync.store.connection import connect
     from include.contact_sync.store.migrations import migrate
 
-    settings = read_settings(chosen.file.read_text(encoding="utf-8"))
+    settings = read_settings(chosen.file)
     with connect() as connection:
         migrate(connection)
         version = settings_versions.save_settings(connection, settings, chosen.by or getpass.getuser())
@@ -107,7 +109,7 @@ def _check(chosen: argparse.Namespace) -> Result:
     from include.contact_sync.salesforce import Salesforce
     from include.contact_sync.salesforce.check import check_settings
 
-    settings = read_settings(chosen.file.read_text(encoding="utf-8")) if chosen.file else _saved(None)
+    settings = _saved(None) if chosen.file is None else read_settings(chosen.file)
     with Salesforce.connect() as salesforce:
         faults = check_settings(salesforce, settings)
     return 1 if faults else 0, "\n".join(faults) or "The settings can be used"
@@ -121,6 +123,14 @@ def _saved(version: int | None) -> Settings:
     with connect() as connection:
         migrate(connection)
         return settings_versions.load_settings(connection, version).settings
+
+
+def _text_of(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as unreadable:
+        reason = getattr(unreadable, "strerror", None) or "not UTF-8"
+        raise argparse.ArgumentTypeError(f"{file} cannot be read: {reason}") from unreadable
 
 
 def _moment(text: str) -> datetime:

@@ -107,7 +107,7 @@ def sync_accounts(run_id: int) -> Receipt:
         with Salesforce.connect() as salesforce:
             extraction = asdict(extract_accounts(salesforce, step.run.settings, step.staging, step.progress))
         columns = _columns(Part.ACCOUNTS, step.run, extraction)
-        clean = transform(step.staging.read_parts("accounts/snapshot"), columns)
+        clean = transform(_snapshot(step, columns.part, extraction), columns)
         _write_tables(step.staging, "accounts/clean", clean)
         planned = _plan(step, columns, clean)
         _write_tables(step.staging, "accounts/plan", planned.plan)
@@ -138,8 +138,9 @@ def extract_contacts_of_source(run_id: int) -> Receipt:
 def transform_contacts(run_id: int) -> Receipt:
     """Read the snapshot's values into clean records, handles and warnings; returns their counts."""
     with _step(run_id, "transform_contacts", "contacts") as step:
-        columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
-        clean = transform(step.staging.read_parts("contacts/snapshot"), columns)
+        extraction = step.run.steps["extract_contacts"]
+        columns = _columns(Part.CONTACTS, step.run, extraction)
+        clean = transform(_snapshot(step, columns.part, extraction), columns)
         _write_tables(step.staging, "contacts/clean", clean)
         step.facts |= {
             "records": clean.records.num_rows,
@@ -292,6 +293,16 @@ def _chosen_settings(connection: Any, request: RunRequest) -> tuple[int | None, 
 
 def _columns(part: Part, run: Run, extraction: Receipt) -> Columns:
     return resolve_columns(part, run.settings, extraction["field_types"], extraction["missing_fields"])
+
+
+def _snapshot(step: _Step, part: Part, extraction: Receipt) -> pa.Table:
+    """What was downloaded, all of it: records that were lost would be taken to have left the source (rules 2.6 and 6.4)."""
+    snapshot = step.staging.read_parts(f"{part}/snapshot")
+    if snapshot.num_rows != extraction["read"]:
+        raise RunRefused(
+            f"{extraction['read']} {part} were read from Salesforce, {snapshot.num_rows} of them are staged; start a new run"
+        )
+    return snapshot
 
 
 def _plan(step: _Step, columns: Columns, clean: CleanRecords) -> PlannedPart:

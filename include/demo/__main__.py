@@ -154,6 +154,7 @@ def do_one_run(demo: Demo) -> bool:
     run_id = demo.api.find_unfinished_run()
     if run_id:
         show(f"\nGoing on with the run that was not finished: {run_id}")
+        demo.api.retry_at_once(run_id)
     else:
         run_id = demo.api.trigger()
         show(f"\nTriggered the DAG {airflow.DAG_ID}: {run_id}")

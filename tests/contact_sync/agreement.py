@@ -38,12 +38,13 @@ def agree(batch: list[World], draw: Random) -> Counter[str]:
         Disagreement: with the smallest world that shows it.
     """
     try:
-        return _agree(batch, draw)
+        return judge_together(batch, draw)
     except Disagreement as found:
-        raise smallest(found, lambda world: _agree([world], Random(1))) from None
+        raise smallest(found, lambda world: judge_together([world], Random(1))) from None
 
 
-def _agree(batch: list[World], draw: Random) -> Counter[str]:
+def judge_together(batch: list[World], draw: Random) -> Counter[str]:
+    """`agree`, but the disagreement is the first one found."""
     everything = together(shuffled(batch, draw))
     plan = plan_for(everything)
     after = store_after(everything, plan)

@@ -205,9 +205,9 @@ def _kept(world: World, results: Results, after: list[Contact]) -> Iterator[str]
         if contact.id not in before or results.get(key, ("error",))[0] not in {"linked", "updated", "unchanged"}:
             continue
         was = before[contact.id]
-        if contact.external_id == was.external_id and contact.handles != was.handles:
-            if contact.handles.keys() == was.handles.keys():
-                yield "only the remembered field changes"
+        is_same = contact.external_id == was.external_id and contact.handles.keys() == was.handles.keys()
+        if is_same and contact.handles != was.handles:
+            yield "only the remembered field changes"
         for handle in contact.handles.keys() & was.handles.keys():
             yield from _why_kept(world, key, handle, was.handles[handle], contact.handles[handle])
 

@@ -1,28 +1,33 @@
 """What a plan becomes in PostgreSQL."""
 
+from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from include.contact_sync import load as load_module
-from include.contact_sync.columns import Columns, Part, resolve_columns
+from include.contact_sync.columns import Part, resolve_columns
 from include.contact_sync.errors import RunRefused, StoreRefused
-from include.contact_sync.load import PlannedPart, apply_plan
-from include.contact_sync.match import match
-from include.contact_sync.plan import Plan
-from include.contact_sync.settings import Settings, parse_settings
+from include.contact_sync.settings import parse_settings
 from include.contact_sync.store import error_book, runs
 from include.contact_sync.store.connection import connect
-from include.contact_sync.store.records import read_fingerprint, read_stored_records
-from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, transform
+from include.contact_sync.transform import transform
 from tests.conftest import Store
-from tests.contact_sync.specification import Contact, World, sync
-from tests.contact_sync.worlds import clean_records, columns_of, salesforce_id, worlds
+from tests.contact_sync.agreement import comparable
+from tests.contact_sync.applying import (
+    close_run,
+    fill_store,
+    open_run,
+    plan_and_apply,
+    read_store,
+    run_world,
+)
+from tests.contact_sync.specification import sync
+from tests.contact_sync.worlds import batch_of_worlds, salesforce_id, together
 
-NO_MERGES = pa.table({"loser": pa.array([], pa.string()), "winner": pa.array([], pa.string())})
 SETTINGS = parse_settings(
     {
         "owners": ["owner@example.com"],
@@ -67,58 +72,11 @@ def snapshot(part: Part, rows: list[dict[str, str | None]]) -> pa.Table:
     return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
 
 
-def open_run(chosen: Settings = SETTINGS) -> int:
-    with connect() as connection:
-        return runs.open_run(
-            connection,
-            dag_run_id=None,
-            trigger="manual",
-            triggered_by=None,
-            notify=None,
-            settings_version=None,
-            settings=chosen,
-            dry_run=False,
-            window=None,
-        ).id
-
-
-def close_run(run_id: int) -> None:
-    with connect() as connection:
-        runs.close_run(connection, run_id, "succeeded")
-
-
-def plan_and_apply(
-    run_id: int,
-    clean: CleanRecords,
-    columns: Columns,
-    merges: pa.Table = NO_MERGES,
-    *,
-    whole_source: bool = True,
-    between: Any = None,
-) -> dict[str, int]:
-    def judge() -> Plan:
-        return match(clean, read_stored_records(columns, merges), columns, whole_source=whole_source)
-
-    planned = PlannedPart(plan=judge(), fingerprint=read_fingerprint(columns.part))
-    if between:
-        between()
-    return apply_plan(
-        run_id,
-        clean,
-        columns,
-        planned,
-        judge,
-        lambda: read_fingerprint(columns.part),
-        field_errors=ERRORS_SCHEMA.empty_table(),
-        whole_source=whole_source,
-    )
-
-
 def load(
     part: Part, rows: list[dict[str, str | None]], *, missing: tuple[str, ...] = (), **options: Any
 ) -> dict[str, int]:
     """One run over `rows`."""
-    run_id = open_run()
+    run_id = open_run(SETTINGS)
     columns = resolve_columns(part, SETTINGS, {"Score__c": "double", "Vip__c": "boolean"}, missing)
     source = snapshot(part, rows)
     counts = plan_and_apply(run_id, transform(source.drop_columns(list(missing)), columns), columns, **options)
@@ -309,7 +267,7 @@ def test_rule_5_accounts_link_by_domain_and_contacts_belong_to_the_linked_accoun
 
 
 def test_rule_6_2_an_edit_between_planning_and_applying_is_judged_again_and_not_lost(store: Store) -> None:
-    run_id = open_run()
+    run_id = open_run(SETTINGS)
     columns = resolve_columns(Part.CONTACTS, SETTINGS, {}, [])
     clean = transform(snapshot(Part.CONTACTS, [ann()]), columns)
 
@@ -337,7 +295,7 @@ def test_rule_6_1_a_load_that_fails_leaves_nothing_behind(store: Store) -> None:
 
 
 def test_rule_6_3_a_run_that_was_taken_over_applies_nothing(store: Store) -> None:
-    run_id = open_run()
+    run_id = open_run(SETTINGS)
     columns = resolve_columns(Part.CONTACTS, SETTINGS, {}, [])
     clean = transform(snapshot(Part.CONTACTS, [ann()]), columns)
     close_run(run_id)
@@ -346,55 +304,30 @@ def test_rule_6_3_a_run_that_was_taken_over_applies_nothing(store: Store) -> Non
     assert contacts(store) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(world=worlds())
-def test_section_4_what_is_written_is_what_the_specification_says(store: Store, world: World) -> None:
+@pytest.mark.parametrize("number", range(6))
+def test_section_4_what_is_written_is_what_the_specification_says(store: Store, number: int) -> None:
+    batch = batch_of_worlds(300 + number, 40)
+    world = together(batch)
     fill_store(store, world)
-    _, expected = sync(world)
-    run_id = open_run()
-    merges = pa.table(
-        {
-            "loser": pa.array(list(world.merges), pa.string()),
-            "winner": pa.array(list(world.merges.values()), pa.string()),
-        }
-    )
-    plan_and_apply(run_id, clean_records(world), columns_of(world), merges)
-    close_run(run_id)
-    found = read_store(store)
-    assert sorted(map(comparable, found), key=repr) == sorted(map(comparable, expected), key=repr)
+    counts = run_world(world)
+    specified = [sync(each) for each in batch]
+    assert counts == counts_of(outcome for results, _ in specified for outcome, _, _ in results.values())
+    expected = [contact for _, end in specified for contact in end]
+    assert comparable(read_store(store, world)) == comparable(expected)
+    before = row_versions(store)
+    run_world(world)
+    assert row_versions(store) == before
 
 
-def fill_store(store: Store, world: World) -> None:
-    store.execute("TRUNCATE contact_store.contacts, contact_store.accounts, contact_store.sync_runs CASCADE")
-    store.execute("ALTER SEQUENCE contact_store.contacts_id_seq RESTART WITH 1000")
-    for contact in world.store:
-        store.execute(
-            "INSERT INTO contact_store.contacts (id, external_id) OVERRIDING SYSTEM VALUE VALUES (%s, %s)",
-            [contact.id, contact.external_id],
-        )
-        for (source, handle), field in contact.handles.items():
-            store.execute(
-                "INSERT INTO contact_store.contact_handles VALUES (%s, %s, %s, %s, %s)",
-                [source, handle, contact.id, "salesforce" if field else "person", field],
-            )
-
-
-def read_store(store: Store) -> list[Contact]:
-    found = {row[0]: Contact(*row) for row in store.execute("SELECT id, external_id FROM contact_store.contacts")}
-    for contact_id, source, handle, field in store.execute(
-        "SELECT contact_id, source, handle, salesforce_field FROM contact_store.contact_handles"
-    ):
-        found[contact_id].handles[source, handle] = field
-    return list(found.values())
-
-
-def comparable(contact: Contact) -> tuple:
-    """Everything but the id, which new contacts get from the store."""
-    return contact.external_id, sorted(contact.handles.items())
+def counts_of(outcomes: Iterable[str]) -> dict[str, int]:
+    found = Counter(outcomes)
+    return {"read": found.total()} | {
+        outcome: found[outcome] for outcome in ("created", "linked", "updated", "unchanged", "error")
+    }
 
 
 def test_an_error_of_the_run_is_closed_by_the_next_run_that_gets_through(store: Store) -> None:
-    run_id = open_run()
+    run_id = open_run(SETTINGS)
     with connect() as connection:
         error_book.record_run_error(connection, run_id, "contacts", _error())
         runs.close_run(connection, run_id, "failed")

@@ -7,12 +7,11 @@ world's number, so that `together` can put many of them before the product at on
 from random import Random
 from typing import Any
 
-import hypothesis.strategies as st
 import pyarrow as pa
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.match import Plan, StoredRecords, match
-from include.contact_sync.settings import HANDLE_SOURCES, parse_settings
+from include.contact_sync.settings import HANDLE_SOURCES, Settings, parse_settings
 from include.contact_sync.transform import CleanRecords, transform
 from tests.contact_sync.specification import Contact, Handle, World, read
 
@@ -51,10 +50,6 @@ def salesforce_id(number: int, world: int = 0) -> str:
 def world_of(contact: Contact) -> int:
     """The number of the world that a contact belongs to; a new contact is known by its link."""
     return contact.id // 100 if contact.id > 0 else int((contact.external_id or "")[3:10])
-
-
-def worlds() -> st.SearchStrategy[World]:
-    return st.integers(0, 100_000).map(lambda number: batch_of_worlds(number, 1)[0])
 
 
 def batch_of_worlds(number: int, count: int) -> list[World]:
@@ -113,7 +108,9 @@ class _World:
         count = self.draw.randint(0, 6)
         contacts = [self.contact(at, people.pop() if self.draw.random() < linked else None) for at in range(count)]
         kinds = list(dict.fromkeys(kind for _, kind in self.mapping)) or ["email"]
-        for kind in kinds if self.draw.random() < 0.8 else [*kinds, "phone", "custom"]:
+        if "domain" not in kinds and self.draw.random() < 0.2:
+            kinds += [kind for kind in ("phone", "custom") if kind not in kinds]
+        for kind in kinds:
             for letter in self.letters:
                 if contacts and self.draw.random() < 0.6:
                     own(contacts, self.draw.choice(contacts), self.handle(kind, letter), self.giver(kind))
@@ -137,7 +134,9 @@ class _World:
         wanted, owned = self.draw.choice(scripts)(*self.draw.sample(self.mapping, min(2, len(self.mapping))))
         kinds = dict(self.mapping)
         source = {
-            self.id(person): {name: self.spelling(kinds[name], values[name]) if name in values else None for name in names}
+            self.id(person): {
+                name: self.spelling(kinds[name], values[name]) if name in values else None for name in names
+            }
             for person, values in self.draw.sample(list(wanted.items()), len(wanted))
         }
         contacts = [self.contact(at, person) for at, (person, _) in enumerate(owned)]
@@ -178,12 +177,22 @@ class _World:
     def late(self, one: tuple[str, str], two: tuple[str, str]) -> Script:
         """0 and 1 swap, but 0 also wants something that 3 gives up only once it found its contact (rule 4.9 c)."""
         wanted = {0: {one[0]: "b", two[0]: "f"}, 1: {one[0]: "a"}, 2: {one[0]: "d"}, 3: {one[0]: "c", two[0]: "e"}}
-        owned = [(0, [(one[0], "a")]), (1, [(one[0], "b")]), (2, [(one[0], "c")]), (None, [(two[0], "e"), (two[0], "f")])]
+        owned = [
+            (0, [(one[0], "a")]),
+            (1, [(one[0], "b")]),
+            (2, [(one[0], "c")]),
+            (None, [(two[0], "e"), (two[0], "f")]),
+        ]
         return wanted, [*owned]
 
     def merges(self, source: dict[str, Any]) -> dict[str, str]:
-        pairs = [self.draw.sample(range(9), 2) for _ in range(self.draw.randint(1, 5))]
-        return {self.id(loser): self.id(winner) for loser, winner in pairs if self.id(loser) not in source}
+        """Into somebody who is there, or into somebody who was merged too."""
+        gone = [self.id(person) for person in range(9) if self.id(person) not in source]
+        losers = self.draw.sample(gone, self.draw.randint(1, min(5, len(gone))))
+        return {
+            loser: self.draw.choice([other for other in [*source, *source, *gone] if other != loser])
+            for loser in losers
+        }
 
 
 def own(contacts: list[Contact], owner: Contact, handle: Handle, giver: str | None) -> None:
@@ -205,25 +214,29 @@ def together(batch: list[World]) -> World:
     )
 
 
-def columns_of(world: World) -> Columns:
+def settings_of(world: World) -> Settings:
     mapping = [{"salesforce_field": name, "field": FIELDS[kind]} for name, kind in world.mapping]
-    settings = parse_settings(
+    return parse_settings(
         {
             "owners": ["owner@example.com"],
             "accounts": {"mapping": [] if world.needs_handle else mapping},
             "contacts": {"mapping": mapping if world.needs_handle else []},
         }
     )
-    return resolve_columns(Part.CONTACTS if world.needs_handle else Part.ACCOUNTS, settings, {}, world.missing)
 
 
-def clean_records(world: World) -> CleanRecords:
+def columns_of(world: World) -> Columns:
+    part = Part.CONTACTS if world.needs_handle else Part.ACCOUNTS
+    return resolve_columns(part, settings_of(world), {}, world.missing)
+
+
+def clean_records(world: World, page_rows: int = 1_000_000) -> CleanRecords:
     names = list(dict.fromkeys(name for name, _ in world.mapping if name not in world.missing))
-    snapshot: dict[str, Any] = {"Id": list(world.source), "AccountId": [None] * len(world.source)}
-    snapshot |= {name: [values.get(name) for values in world.source.values()] for name in names}
-    return transform(
-        pa.table({name: pa.array(column, pa.string()) for name, column in snapshot.items()}), columns_of(world)
-    )
+    columns: dict[str, Any] = {"Id": list(world.source), "AccountId": [None] * len(world.source)}
+    columns |= {name: [values.get(name) for values in world.source.values()] for name in names}
+    snapshot = pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
+    pages = [snapshot.slice(start, page_rows) for start in range(0, max(len(snapshot), 1), page_rows)]
+    return transform(pa.concat_tables(pages), columns_of(world))
 
 
 def stored_records(world: World) -> StoredRecords:

@@ -1,6 +1,7 @@
 """What Airflow is told, and what is read from what it says. That it works is shown in tests/end_to_end."""
 
 import json
+import re
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,8 +42,13 @@ def test_every_airflow_process_is_told_the_same_places(tmp_path: Path) -> None:
     assert json.loads(told["AIRFLOW_CONN_CONTACTS_DB"]) == {"conn_type": "postgres", "host": "127.0.0.1"}
 
 
-def test_nothing_is_sent_to_anybody_about_the_use_of_airflow(tmp_path: Path) -> None:
-    assert environment(tmp_path)["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
+def test_every_setting_exists_under_its_name(tmp_path: Path) -> None:
+    from airflow.configuration import conf
+
+    described = conf.configuration_description
+    for name in environment(tmp_path):
+        if found := re.fullmatch(r"AIRFLOW__([A-Z_]+?)__([A-Z_]+)", name):
+            assert found[2].lower() in described[found[1].lower()]["options"], name
 
 
 def test_the_log_servers_which_would_listen_everywhere_are_not_started() -> None:

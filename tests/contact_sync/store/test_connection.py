@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ import pytest
 from psycopg.sql import SQL, Literal
 
 from include.contact_sync.errors import StoreUnavailable
-from include.contact_sync.store.connection import connect, own_transaction, read_frame, sql
+from include.contact_sync.store.connection import connect, own_transaction, read_frame, read_frames, sql
 from tests.conftest import ROOT, DatabaseServer, Store
 
 PASSWORD = "p'a s\\s@/%ä"
@@ -90,6 +91,17 @@ def test_an_empty_result_has_its_columns(store: Store) -> None:
     frame = read_frame("SELECT external_id, id FROM contact_store.contacts")
     assert frame.schema.equals(pa.schema([("external_id", pa.string()), ("id", pa.int64())]))
     assert frame.num_rows == 0
+
+
+def test_rule_6_2_frames_that_are_read_together_show_one_moment_whoever_edits_meanwhile(store: Store) -> None:
+    add = "INSERT INTO contact_store.contacts (name) VALUES ('quick')"
+    editing = threading.Timer(0.3, lambda: store.execute(add))
+    count = "SELECT count(*) AS n FROM contact_store.contacts"
+    editing.start()
+    first, _, last = read_frames([count, "SELECT pg_sleep(1)::text AS slept", count])
+    editing.join()
+    assert (first, last) == (last, first)
+    assert read_frame(count)["n"].to_pylist() == [1]
 
 
 def test_a_store_that_does_not_answer_is_named_by_its_connection_never_its_password(

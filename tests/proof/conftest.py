@@ -1,0 +1,73 @@
+"""The scorecard of `make prove`: what each proof tried, how often, and which interesting cases really occurred.
+
+A proof that tried nothing, or never met a case that it names, has proven nothing, and fails.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from tests.whole_runs import demo, mailbox, organisation, running_demo, running_organisation
+
+__all__ = ["demo", "mailbox", "organisation", "running_demo", "running_organisation"]
+
+
+@dataclass
+class Score:
+    """What one proof has done."""
+
+    proof: str
+    tried: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
+    expected: list[str] = field(default_factory=list)
+
+    def expect(self, cases: Iterable[str]) -> None:
+        """Cases each of which must occur at least once."""
+        self.expected += cases
+
+    @property
+    def never_met(self) -> list[str]:
+        return [case for case in self.expected if not self.met[case]]
+
+    def lines(self) -> Iterator[str]:
+        yield f"{self.proof}"
+        yield from (f"    {count:>9,} {what}" for what, count in self.tried.items())
+        cases = dict.fromkeys([*self.expected, *self.met])
+        yield from (f"        {self.met[case]:>9,} x {case}" for case in cases)
+
+
+SCORES = pytest.StashKey[list[Score]]()
+
+
+@pytest.fixture
+def score(request: pytest.FixtureRequest) -> Iterator[Score]:
+    """Where a proof writes down what it does."""
+    score = Score(request.node.name.removeprefix("test_").replace("_", " "))
+    request.config.stash.setdefault(SCORES, []).append(score)
+    yield score
+    if request.node.stash.get(FAILED, False):
+        return
+    assert sum(score.tried.values()), "this proof tried nothing"
+    assert not score.never_met, f"never occurred: {', '.join(score.never_met)}"
+
+
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    report = yield
+    if report.when == "call":
+        item.stash[FAILED] = report.failed
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    scores = config.stash.get(SCORES, [])
+    if scores:
+        terminalreporter.section("scorecard")
+        for score in scores:
+            for line in score.lines():
+                terminalreporter.write_line(line)

@@ -1,0 +1,55 @@
+"""What a plan becomes in PostgreSQL: the specification's store, with every invariant, and nothing the second time."""
+
+from collections import Counter
+
+import pytest
+
+from include.contact_sync import load
+from tests.conftest import Store
+from tests.contact_sync.agreement import comparable
+from tests.contact_sync.applying import fill_store, read_store, run_world
+from tests.contact_sync.specification import sync
+from tests.contact_sync.worlds import batch_of_worlds, together
+from tests.proof.conftest import Score
+from tests.proof.invariants import INVARIANTS, broken
+
+BATCHES = 30
+IN_A_BATCH = 100
+
+FINGERPRINT = """
+    SELECT 'contacts', ctid::text, xmin::text FROM contact_store.contacts
+    UNION ALL SELECT 'handles', ctid::text, xmin::text FROM contact_store.contact_handles
+    UNION ALL SELECT 'accounts', ctid::text, xmin::text FROM contact_store.accounts
+    UNION ALL SELECT 'domains', ctid::text, xmin::text FROM contact_store.account_domains
+    ORDER BY 1, 2"""
+
+
+@pytest.mark.parametrize("keys", ["row by row", "with the keys taken off"])
+def test_what_is_written_is_what_the_specification_says(
+    store: Store, score: Score, monkeypatch: pytest.MonkeyPatch, keys: str
+) -> None:
+    """Rules 4 and 6.4, and rule 4.12 by the version of every row."""
+    if keys == "with the keys taken off":
+        monkeypatch.setattr(load, "MANY_HANDLES", 0)
+    for number in range(BATCHES):
+        batch = batch_of_worlds(500 + number, IN_A_BATCH)
+        world = together(batch)
+        fill_store(store, world)
+        counts = run_world(world)
+        specified = [sync(each) for each in batch]
+        outcomes = Counter(outcome for results, _ in specified for outcome, _, _ in results.values())
+        assert counts == {"read": outcomes.total()} | {
+            outcome: outcomes[outcome] for outcome in counts if outcome != "read"
+        }
+        assert comparable(read_store(store, world)) == comparable([contact for _, end in specified for contact in end])
+        assert broken(store) == {}
+        before = store.execute(FINGERPRINT)
+        again = run_world(world)
+        assert store.execute(FINGERPRINT) == before
+        assert (again["unchanged"], again["error"]) == (outcomes.total() - outcomes["error"], outcomes["error"])
+        assert broken(store) == {}
+        score.tried["worlds, each applied twice in PostgreSQL"] += IN_A_BATCH
+        score.tried["invariants asked of the store"] += 2 * len(INVARIANTS)
+        score.tried["row versions compared"] += len(before)
+        score.met.update(counts)
+    score.expect(["created", "linked", "updated", "unchanged", "error"])

@@ -1,0 +1,151 @@
+"""Whatever Salesforce does wrong at any call: the run recovers and its result is the undisturbed one, or it fails with
+the right code and has changed nothing, and the next run brings the undisturbed result."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from include.contact_sync.salesforce import client
+from include.contact_sync.staging import Staging
+from include.salesforce_simulator.server import Simulator
+from tests.conftest import DatabaseServer, Store
+from tests.proof.conftest import Score
+from tests.proof.invariants import broken
+from tests.proof.nights import MAPPING, dump, fresh, keep_as_template, prepare
+from tests.proof.one_run import sync
+from tests.whole_runs import IN_HASTE, lines, settings_with
+
+UNAVAILABLE = {"salesforce_unavailable"}
+ONCE: dict[str, set[str]] = {
+    "session_expired": set(),
+    "session_expired_html": set(),
+    "server_error": set(),
+    "unavailable": set(),
+    "unavailable_html": set(),
+    "http_420": set(),
+    "http_429": set(),
+    "bad_gateway": set(),
+    "gateway_timeout": set(),
+    "query_timeout": set(),
+    "concurrent_limit": set(),
+    "dead_locator": set(),
+    "reset": set(),
+    "cut_body": set(),
+    "close_early": set(),
+    "wrong_count": set(),
+    "drop_rows": set(),
+    "duplicate_page": set(),
+    "no_charset": set(),
+    "gzip": set(),
+    "nul": set(),
+    "job_failed": UNAVAILABLE,
+    "job_aborted": UNAVAILABLE,
+    "job_stuck": UNAVAILABLE,
+    "request_limit": {"api_limit"},
+    "api_disabled": {"api_disabled"},
+    "bulk_limit": {"api_limit"} | UNAVAILABLE,
+    "uri_too_long": UNAVAILABLE,
+}
+"""What happens once, at one call; the codes with which a run may fail then (none: it must recover)."""
+FOR_EVER: dict[str, set[str]] = {
+    "session_expired": {"login_failed"},
+    "server_error": UNAVAILABLE,
+    "unavailable_html": UNAVAILABLE,
+    "http_420": UNAVAILABLE | {"api_limit"},
+    "reset": UNAVAILABLE,
+    "cut_body": UNAVAILABLE | {"not_balanced"},
+    "close_early": UNAVAILABLE | {"not_balanced"},
+    "wrong_count": {"not_balanced"},
+    "drop_rows": {"not_balanced"} | UNAVAILABLE,
+    "duplicate_page": {"not_balanced"},
+    "dead_locator": UNAVAILABLE | {"not_balanced"},
+    "request_limit": {"api_limit"},
+    "api_disabled": {"api_disabled"},
+    "job_failed": UNAVAILABLE,
+    "job_stuck": UNAVAILABLE,
+}
+TABLES = ("contacts", "handles", "accounts", "domains")
+
+
+@pytest.fixture(params=["rest", "bulk"])
+def two_nights(
+    request: pytest.FixtureRequest,
+    organisation: Simulator,
+    store: Store,
+    staging: Staging,
+    postgres: DatabaseServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[str]:
+    """The template of the store to which the second night comes; contacts of a list view, in pages of three."""
+    organisation.control.change_options(page_size=3)
+    pace = replace(IN_HASTE, job_seconds=0.3)
+    if request.param == "bulk":
+        pace = replace(pace, rest_rows=0, first_page_rows=3, page_rows=3)
+    monkeypatch.setattr(client, "Pace", lambda: pace)
+    view = organisation.control.create_list_view(label="Everybody", where="LastName != 'nobody'")
+    contacts = {"mapping": MAPPING, "source": {"list_view": view}}
+    prepare(organisation, store, settings_with(accounts={"enabled": False, "mapping": lines()}, contacts=contacts))
+    yield from keep_as_template(postgres, store)
+
+
+def tables(store: Store) -> dict[str, list[tuple]]:
+    found = dump(store)
+    return {name: found[name] for name in TABLES}
+
+
+def calls_worth_disturbing(organisation: Simulator) -> list[tuple[int, str]]:
+    """The first and the last call of each kind in the run that has just been: its number, and what it is."""
+    log = organisation.control.calls()["log"]
+    numbered = [(number, call["kind"]) for number, call in enumerate(log, start=1)]
+    first = {kind: number for number, kind in reversed(numbered)}
+    last = {kind: number for number, kind in numbered}
+    return sorted({(number, kind) for found in (first, last) for kind, number in found.items()})
+
+
+@pytest.mark.parametrize("lasting", ["once", "for ever"])
+def test_a_fault_at_any_call_changes_nothing_in_the_end(
+    two_nights: str,
+    organisation: Simulator,
+    postgres: DatabaseServer,
+    score: Score,
+    monkeypatch: pytest.MonkeyPatch,
+    lasting: str,
+) -> None:
+    control = organisation.control
+    for store in fresh(postgres, two_nights, monkeypatch):
+        before = tables(store)
+        control.forget_calls()
+        assert sync().run.state == "succeeded"
+        undisturbed = tables(store)
+        assert undisturbed != before
+    calls = calls_worth_disturbing(organisation)
+    for fault, codes in (ONCE if lasting == "once" else FOR_EVER).items():
+        for number, kind in calls:
+            for store in fresh(postgres, two_nights, monkeypatch):
+                disturb(organisation, fault, number, times=1 if lasting == "once" else 0)
+                concluded = sync()
+                control.clear_faults()
+                control.change_user(api_enabled=True)
+                at = f"{fault} at call {number}, {kind}"
+                if concluded.run.state == "succeeded":
+                    assert tables(store) == undisturbed, at
+                    score.met["the result is the undisturbed one"] += 1
+                else:
+                    found = {section.code for section in concluded.report.sections if section.level == "run"}
+                    assert found and found <= codes, (at, found)
+                    assert tables(store) == before, at
+                    assert sync().run.state == "succeeded", at
+                    assert tables(store) == undisturbed, at
+                    score.met[
+                        f"failed with {', '.join(sorted(found))}, changed nothing, and the next run made it good"
+                    ] += 1
+                assert broken(store) == {}
+            score.tried["faults"] += 1
+            score.met[f"at a call of the kind {kind}"] += 1
+
+
+def disturb(organisation: Simulator, fault: str, number: int, times: int) -> None:
+    values: dict[str, Any] = {"rows": 1, "share": 0.5, "message": "Error: an internal error", "behind": "LastName"}
+    organisation.control.add_fault(do=fault, nth=number, times=times, values=values)
