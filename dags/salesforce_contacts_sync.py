@@ -96,15 +96,15 @@ def salesforce_contacts_sync() -> None:
     def validate_settings(dag_run: Any = None, params: Any = None, **context: Any) -> int:
         from include.contact_sync import flow
 
-        trigger = {"scheduled": "schedule", "backfill": "backfill"}.get(dag_run.run_type.value, "manual")
-        interval = (context.get("data_interval_start"), context.get("data_interval_end"))
+        run_type = dag_run.run_type.value
+        is_backfill = run_type == "backfill"
         request = flow.RunRequest(
-            trigger=trigger,
+            trigger="backfill" if is_backfill else "schedule" if run_type == "scheduled" else "manual",
             dag_run_id=dag_run.run_id,
             triggered_by=dag_run.triggering_user_name,
             notify=params["notify"],
             dry_run=params["dry_run"],
-            window=interval if trigger == "backfill" else None,
+            window=(context["data_interval_start"], context["data_interval_end"]) if is_backfill else None,
         )
         with said_to_airflow():
             return flow.validate_settings(request)

@@ -40,11 +40,7 @@ def prepare(organisation: Simulator, store: Store, settings: Settings) -> None:
         {"LastName": f"Person {at}", "Email": f"p{at}@example.org", "AccountId": accounts[at % 3]} for at in range(8)
     ]
     ids = control.create(sobject="Contact", records=[*records, {**records[0], "LastName": "Twin"}])
-    save(
-        settings_with(
-            contacts={"mapping": lines(Name="name", Email="email", Phone="phone", Level_Text__c="description")}
-        )
-    )
+    save(settings)
     first = sync().run.contacts
     assert first == {"read": 9, "created": 8, "linked": 0, "updated": 0, "unchanged": 0, "error": 1}
     store.execute("INSERT INTO contact_store.contacts (name) VALUES ('by hand')")
