@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
         # Airflow logs to what it finds as standard output when it is imported; that is kept for the result.
         with redirect_stdout(sys.stderr):
             code, result = chosen.do(chosen)
+    except KeyboardInterrupt:
+        print("Interrupted; nothing that was not applied by then will be", file=sys.stderr)
+        return 130
     except AnotherRunIsActive as active:
         print(active, file=sys.stderr)
         return 3

@@ -6,7 +6,7 @@ What is said, and how, is `report`'s business; the mail is sent by the DAG's las
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import psycopg
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 CONTACT_STEPS = ("extract_contacts", "transform_contacts", "match_contacts", "load_contacts")
 STEPS = ("validate_settings", "sync_accounts", *CONTACT_STEPS)
+_FAILURE = "_failed"
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,18 @@ def _first_unfinished_step(run: Run) -> str | None:
 def _record_accounts_sync_failed(connection: psycopg.Connection, run: Run, unfinished: str) -> None:
     """Rule 2.5: contacts are not synced where the accounts part failed."""
     if unfinished == "sync_accounts" and "load_contacts" in _last_steps(run):
-        error_book.record_run_error(connection, run.id, "contacts", RunError("accounts_sync_failed"))
+        record_run_error(connection, run, "contacts", RunError("accounts_sync_failed"))
+
+
+def record_run_error(
+    connection: psycopg.Connection, run: Run, part: Literal["run", "accounts", "contacts"], error: RunError
+) -> None:
+    """Record what stopped a part; of a dry run, which writes nothing else, in its own record."""
+    if run.dry_run:
+        failure = {"part": part, "code": error.code, "detail": error.detail or None}
+        runs.record_step(connection, run.id, f"{part}{_FAILURE}", failure)
+    else:
+        error_book.record_run_error(connection, run.id, part, error)
 
 
 def _errors_of_run(connection: psycopg.Connection, run: Run, staging: RunStaging) -> pd.DataFrame:
@@ -110,7 +122,7 @@ def _errors_of_run(connection: psycopg.Connection, run: Run, staging: RunStaging
     errors = error_book.errors_of_run(connection, run.id).to_pandas()
     if run.dry_run:
         planned = [_planned_errors(part, staging) for part in Part]
-        errors = pd.concat([errors, *planned], ignore_index=True)
+        errors = pd.concat([errors, *planned, _failures_of_dry_run(run)], ignore_index=True)
     if staging.exists("contacts/plan/errors"):
         advice = staging.read("contacts/plan/errors", ["external_id", "account", "holder_accounts"]).to_pandas()
         is_taken = errors["code"].str.endswith("_taken") & (errors["part"] == "contacts")
@@ -128,6 +140,12 @@ def _planned_errors(part: Part, staging: RunStaging) -> pd.DataFrame:
     keys = ["part", "code", "external_id", "salesforce_field"]
     merged = planned.merge(read_frame(sql("open_record_errors")).to_pandas(), how="left", on=keys, validate="m:1")
     return merged.assign(status=merged["status_before"].fillna("new")).drop(columns="status_before")
+
+
+def _failures_of_dry_run(run: Run) -> pd.DataFrame:
+    rows = [facts for step, facts in run.steps.items() if step.endswith(_FAILURE)]
+    failures = pd.DataFrame(rows, columns=["part", "code", "detail"], dtype="str")
+    return failures.assign(level="run", status="new", external_id=None, salesforce_field=None, value=None, holders="[]")
 
 
 def _log_errors(run: Run, errors: pd.DataFrame) -> None:

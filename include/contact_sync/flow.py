@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
-from include.contact_sync.conclude import RunReport, conclude_run
+from include.contact_sync.conclude import RunReport, conclude_run, record_run_error
 from include.contact_sync.errors import RunError, RunRefused, StoreRefused
 from include.contact_sync.extract import extract_accounts, extract_contacts
 from include.contact_sync.load import PlannedPart, apply_plan
@@ -217,6 +217,10 @@ def run_all_steps(request: RunRequest) -> RunReport | None:
             load_contacts(run_id)
     except (RunError, StoreRefused) as error:
         log.error("%s", error)  # ruff: ignore[error-instead-of-exception] -- the report tells it; a traceback would not help
+    except KeyboardInterrupt:
+        if (stopped := find_run(request.dag_run_id, must_exist=False)) is not None:
+            conclude_run(stopped)  # the next run need not wait until this one counts as dead
+        raise
     opened = find_run(request.dag_run_id, must_exist=False)
     return None if opened is None else conclude_run(opened)
 
@@ -259,7 +263,7 @@ def _step(run_id: int, name: str, part: Literal["run", "accounts", "contacts"]) 
         yield step
     except RunError as error:
         with connect() as connection:
-            error_book.record_run_error(connection, run_id, part, error)
+            record_run_error(connection, run, part, error)
         raise
     measured = {
         "seconds": round(time.monotonic() - started, 3),

@@ -16,6 +16,7 @@ from typing import Any
 import phonenumbers
 import pytest
 
+from include.contact_sync import flow
 from include.contact_sync.conclude import RunReport, summary
 from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive
 from include.contact_sync.flow import RunRequest, run_all_steps
@@ -648,3 +649,31 @@ def test_a_contact_that_postgresql_refuses_ends_the_run_as_failed(organisation: 
 def test_an_organisation_without_anybody_is_synced_too(organisation: Simulator, store: Store) -> None:
     concluded = sync(mapped())
     assert (concluded.run.state, concluded.run.contacts, concluded.is_needed) == ("succeeded", counts(), False)
+
+
+@pytest.mark.parametrize("arrange", [list_view_not_found, accounts_sync_failed], ids=code_of)
+def test_a_dry_run_that_is_stopped_reports_why_and_writes_nothing(
+    organisation: Simulator, store: Store, arrange: Arrange
+) -> None:
+    settings = arrange(organisation, store)
+    before = every_value(store, but="sync_runs")
+    planned = sync(settings, dry_run=True)
+    assert planned.run.state == "failed"
+    assert code_of(arrange) in summary(planned)["errors"]
+    assert every_value(store, but="sync_runs") == before
+
+
+def test_a_run_that_is_interrupted_leaves_the_store_to_the_next(
+    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_people(organisation)
+
+    def interrupt(_run_id: int) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "match_contacts", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            sync(settings_with())
+    assert store.execute("SELECT state FROM contact_store.sync_runs") == [("failed",)]
+    assert sync(settings_with()).run.state == "succeeded"

@@ -93,9 +93,7 @@ class _World:
         return self.spelling(kind, self.draw.choice(self.letters)) if chance < 0.75 else None
 
     def spelling(self, kind: str, letter: str, style: str | None = None) -> str:
-        digits = f"{2_000_000 + self.number * 10 + ord(letter) - ord('a'):07d}"
-        words = {"letter": letter, "upper": letter.upper(), "first": digits[:3], "last": digits[3:]}
-        return (style or self.draw.choice(SPELLINGS[kind])).format(world=self.number, **words)
+        return spelled(style or self.draw.choice(SPELLINGS[kind]), letter, self.number)
 
     def handle(self, kind: str, letter: str) -> Handle:
         value = read(kind, self.spelling(kind, letter, SPELLINGS[kind][0]))
@@ -193,6 +191,12 @@ class _World:
             loser: self.draw.choice([other for other in [*source, *source, *gone] if other != loser])
             for loser in losers
         }
+
+
+def spelled(style: str, letter: str, world: int) -> str:
+    """The handle that a letter stands for in a world, typed in that style."""
+    digits = f"{2_000_000 + world * 10 + ord(letter) - ord('a'):07d}"
+    return style.format(letter=letter, upper=letter.upper(), first=digits[:3], last=digits[3:], world=world)
 
 
 def own(contacts: list[Contact], owner: Contact, handle: Handle, giver: str | None) -> None:
