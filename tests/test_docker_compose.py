@@ -430,7 +430,7 @@ def test_git_never_takes_the_filled_in_copy() -> None:
 def test_the_demo_s_environment_is_complete_and_says_that_it_is_no_secret() -> None:
     demo = interpolated(RAW, demo_values())
 
-    assert set(demo_values()) == set(filled_in()) | {"REQUESTS_CA_BUNDLE"}
+    assert set(demo_values()) == set(filled_in()) | {"SALESFORCE_CA_FILE"}
     assert DEMO_ENVIRONMENT.startswith("#")
     Fernet(demo["services"]["airflow-apiserver"]["environment"]["AIRFLOW__CORE__FERNET_KEY"])
 
@@ -450,7 +450,7 @@ def test_the_demo_trusts_the_authority_that_the_simulator_writes() -> None:
     ca_file = option("salesforce-simulator", "--ca-file")
     health = SERVICES["salesforce-simulator"]["healthcheck"]["test"]
 
-    assert demo_values()["REQUESTS_CA_BUNDLE"] == ca_file == health[health.index("--cacert") + 1]
+    assert demo_values()["SALESFORCE_CA_FILE"] == ca_file == health[health.index("--cacert") + 1]
     for name in ("salesforce-simulator", *TASK_SERVICES):
         assert mounts(name)["salesforce-ca"] == str(PurePosixPath(ca_file).parent), name
 

@@ -1,10 +1,14 @@
 """A run dies at every point, is tried again as Airflow would, and the store is that of a run that was never disturbed."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from include.contact_sync import flow
+from include.contact_sync.errors import RunRefused
+from include.contact_sync.salesforce import client
 from include.contact_sync.staging import Staging
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
@@ -12,7 +16,7 @@ from tests.proof.conftest import Score
 from tests.proof.dying import CUT_OFF, DISK_FULL, FAILED_FOR_GOOD, KILLED, TASKS, Attempt, Point, attempt_in_a_process
 from tests.proof.invariants import broken
 from tests.proof.nights import MAPPING, dump, fresh, keep_as_template, prepare
-from tests.whole_runs import Mailbox, settings_with
+from tests.whole_runs import IN_HASTE, Mailbox, settings_with
 
 DAG_RUN = "scheduled__2026-06-02"
 
@@ -112,3 +116,27 @@ def test_a_run_that_died_for_good_is_taken_over_by_the_next(
             assert broken(store) == {}
         score.tried["next runs after a death"] += 1
         score.met[f"died in {point.task}"] += 1
+
+
+def test_staged_records_that_are_lost_stop_the_run(
+    organisation: Simulator,
+    store: Store,
+    staging: Staging,
+    score: Score,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rules 2.6 and 6.4: or the lost ones would be taken to have left the source."""
+    monkeypatch.setattr(client, "Pace", lambda: replace(IN_HASTE, rest_rows=0, first_page_rows=3, page_rows=3))
+    prepare(organisation, store, settings_with(contacts={"mapping": MAPPING}))
+    before = dump(store)["contacts"]
+    run_id = flow.validate_settings(flow.RunRequest(dag_run_id=DAG_RUN))
+    flow.sync_accounts(run_id)
+    flow.extract_contacts_of_source(run_id)
+    parts = sorted((tmp_path / "staging" / f"run-{run_id}" / "contacts" / "snapshot").glob("*.parquet"))
+    assert len(parts) > 1
+    parts[-1].unlink()
+    with pytest.raises(RunRefused, match="are staged"):
+        flow.transform_contacts(run_id)
+    assert dump(store)["contacts"] == before
+    score.tried["lost files"] += 1
