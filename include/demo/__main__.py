@@ -128,11 +128,10 @@ def _start_airflow(home: Path, parts: Parts, environment: Mapping[str, str], api
     started_at = datetime.now(UTC)
     components = airflow.start_components(parts, environment)
     _apply_settings(home, parts, environment)
-    if not parts.wait_until(api.is_healthy, "Airflow to be healthy", losing=components[:1]):
+    if not parts.wait_until(lambda: api.is_healthy() and api.log_in(), "Airflow to be healthy", losing=components[:1]):
         for component in components:
             parts.forget(component)
         return False
-    api.log_in()
     parts.wait_until(lambda: api.is_parsed_since(started_at), "Airflow to read the DAG")
     return True
 

@@ -115,12 +115,15 @@ class AirflowApi:
             return False
         return all((health.get(name) or {}).get("status") == "healthy" for name in _HEALTH_NAMES)
 
-    def log_in(self) -> None:
-        """Get the token that all other requests need."""
+    def log_in(self) -> bool:
+        """Get the token that all other requests need. False where somebody else's Airflow answers at this address."""
         credentials = {"username": USER, "password": self._password}
         answer = self._session.post(f"{self.url}/auth/token", json=credentials, timeout=30)
+        if answer.status_code == requests.codes.unauthorized:
+            return False
         answer.raise_for_status()
         self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        return True
 
     def is_parsed_since(self, moment: datetime) -> bool:
         """Whether Airflow knows the DAG as it is in the file now.

@@ -3,12 +3,15 @@
 import json
 import re
 import stat
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 from include.demo import __main__ as demo
 from include.demo.airflow import (
     COMPONENTS,
+    AirflowApi,
     TaskState,
     _due_night,
     make_environment,
@@ -109,3 +112,18 @@ def test_a_log_that_does_not_say_why_is_no_trouble(tmp_path: Path) -> None:
 
     assert read_fault(tmp_path / "log") == ""
     assert read_fault(tmp_path / "missing") == ""
+
+
+def test_an_airflow_of_somebody_else_at_the_same_port_is_not_taken_for_ours() -> None:
+    class Stranger(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(401)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Stranger) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        assert not AirflowApi(f"http://127.0.0.1:{server.server_port}", "secret").log_in()
+        thread.join()
