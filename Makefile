@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove check format requirements clean run-environment dev-environment
+.PHONY: help demo test prove mutate check format requirements clean run-environment dev-environment
 
 export PYTHONPATH := $(CURDIR)
 PYTHON := .venv/bin/python
@@ -20,6 +20,9 @@ test: dev-environment ## Run every test; TESTS="tests/demo -k mail" chooses some
 
 prove: dev-environment ## Prove matching and applying at length, with a scorecard; PROOFS="-k crash" chooses some
 	@exec $(PYTHON) -m pytest tests/proof -o python_files='prove_*.py' $(PROOFS)
+
+mutate: dev-environment ## Change the pure core in small ways and see whether the tests notice; MUTANTS="--count 0": all
+	@exec $(PYTHON) -m tests.proof.mutation $(MUTANTS)
 
 check: dev-environment ## Check format, lint, types and import contracts, then run every test
 	$(PYTHON) -m ruff format --check $(CODE)

@@ -147,7 +147,8 @@ def test_a_missing_python_is_named_with_what_to_do(project: Project, monkeypatch
 
 def dry_run(*arguments: str) -> str:
     command = ["make", "--no-print-directory", "--dry-run", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    plain = {"PATH": os.environ["PATH"]}  # not what an outer `make` was asked for
+    return subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True, check=True).stdout
 
 
 def test_make_demo_runs_the_demo_and_once_ends_it() -> None:

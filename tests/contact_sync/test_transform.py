@@ -1,316 +1,466 @@
-"""What becomes of single values (rule 3): tables of what Salesforce sends and what the store gets."""
+"""Rule 3: what a raw value becomes. Each table of what can be read is followed by its malformed twin.
+
+In the tables a `·` is a space that counts and `\\n` a line break; an empty right column means: as it stands.
+"""
 
 import json
+import string
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from include.contact_sync.columns import Columns, HandleColumn, Part, ValueColumn
-from include.contact_sync.settings import CustomFieldType
-from include.contact_sync.transform import CleanRecords, transform
+from include.contact_sync.columns import Columns, Part, resolve_columns
+from include.contact_sync.settings import parse_settings
+from include.contact_sync.transform import LONGEST_HANDLE, CleanRecords, transform
+from tests.whole_runs import lines
 
-ID = "003000000000001AAA"
-
-
-def read(columns: Columns, *rows: dict[str, str | None]) -> CleanRecords:
-    names = {name for column in columns.fields for name in column.salesforce_fields}
-    names |= {column.salesforce_field for column in columns.handles if not column.missing}
-    snapshot: dict[str, Any] = {
-        "Id": [f"{ID[:13]}{at:02d}AAA" for at in range(len(rows))],
-        "AccountId": [None] * len(rows),
-    }
-    snapshot |= {name: [row.get(name) for row in rows] for name in sorted(names)}
-    return transform(pa.table({name: pa.array(column, pa.string()) for name, column in snapshot.items()}), columns)
-
-
-def value(
-    raw: str | None, *, type: str = "string", custom: CustomFieldType | None = None, allowed: tuple[str, ...] = ()
-) -> Any:
-    """What one field becomes; `warned` where it could not be read."""
-    name = "custom_fields.x" if custom else "name"
-    clean = read(Columns(Part.CONTACTS, (), (ValueColumn(name, ("X",), (type,), custom, allowed),)), {"X": raw})
-    (found,) = clean.records[name].to_pylist()
-    if clean.warnings.num_rows:
-        (warning,) = clean.warnings.to_pylist()
-        assert (warning["code"], warning["level"], warning["salesforce_field"], warning["value"]) == (
-            "invalid_value",
-            "warning",
-            "X",
-            raw,
-        )
-        assert clean.unreadable.to_pylist() == [{"record": 0, "column": name, "salesforce_field": "X"}]
-        assert found is None
-        return "warned"
-    return found
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        ("5.0", "5"),
-        ("5", "5"),
-        ("1.0E7", "10000000"),
-        ("1.5e-3", "0.0015"),
-        ("1E+2", "100"),
-        ("0.10", "0.1"),
-        ("-0.0", "0"),
-        ("-0", "0"),
-        ("-1.50", "-1.5"),
-        ("007", "7"),
-        (".5", "0.5"),
-        ("5.", "5"),
-        ("+5", "5"),
-        ("100", "100"),
-        ("1200.00", "1200"),
-        ("0", "0"),
-        ("12345678901234567890.12345", "12345678901234567890.12345"),
-        ("1E400", "1" + "0" * 400),
-        ("1E401", "1E401"),
-        ("1E-400", "0." + "0" * 399 + "1"),
-        ("1E-401", "1E-401"),
-        ("not a number", "not a number"),
-        (None, None),
-    ],
-)
-@pytest.mark.parametrize("type", ["double", "currency", "percent", "int", "long"])
-def test_rule_3_6_a_number_that_feeds_a_text_has_one_form(raw: str | None, text: str | None, type: str) -> None:
-    assert value(raw, type=type) == text
-
-
-@pytest.mark.parametrize("type", ["string", "phone", "textarea", "url", "picklist", "date", "email", "reference"])
-def test_rule_3_7_other_types_are_kept_exactly(type: str) -> None:
-    for text in ("5.0", "0012", " x ", "TRUE", "2026-06-01", "2026-06-01T00:00:00.000+0000"):
-        assert value(text, type=type) == text
-
-
-def test_rule_3_6_a_boolean_that_feeds_a_text_has_one_form() -> None:
-    assert [value(raw, type="boolean") for raw in ("true", "TRUE", "False", None)] == ["true", "true", "false", None]
-
-
-@pytest.mark.parametrize(
-    ("raw", "text"),
-    [
-        ("2026-06-01T08:00:00.000+0000", "2026-06-01T08:00:00Z"),
-        ("2026-06-01T08:00:00.000Z", "2026-06-01T08:00:00Z"),
-        ("2026-06-01T08:00:00Z", "2026-06-01T08:00:00Z"),
-        ("2026-06-01T08:00:00+00:00", "2026-06-01T08:00:00Z"),
-        ("2026-06-01T08:00:00.120+0000", "2026-06-01T08:00:00.12Z"),
-        ("2026-06-01T08:00:00.000001Z", "2026-06-01T08:00:00.000001Z"),
-        ("2026-06-01T01:00:00+0200", "2026-05-31T23:00:00Z"),
-        ("2026-06-01T23:00:00-02:00", "2026-06-02T01:00:00Z"),
-        ("0999-01-01T00:00:00Z", "0999-01-01T00:00:00Z"),
-        ("0999-01-01T00:00:00.5Z", "0999-01-01T00:00:00.5Z"),
-        ("soon", "soon"),
-        (None, None),
-    ],
-)
-def test_rule_3_6_a_datetime_that_feeds_a_text_is_in_utc(raw: str | None, text: str | None) -> None:
-    assert value(raw, type="datetime") == text
-
-
-@pytest.mark.parametrize("type", ["datetime", "string"])
-@pytest.mark.parametrize(
-    ("raw", "stored"),
-    [
-        ("2026-06-01T08:00:00.000+0000", '"2026-06-01T08:00:00Z"'),
-        ("2026-06-01T08:00:00", '"2026-06-01T08:00:00Z"'),
-        ("2026-06-01T08:00", '"2026-06-01T08:00:00Z"'),
-        ("2026-06-01 08:00", '"2026-06-01T08:00:00Z"'),
-        (" 2026-06-01 ", '"2026-06-01T00:00:00Z"'),
-        ("2026-02-30", "warned"),
-        ("2026-06-01T25:00:00Z", "warned"),
-        ("0001-01-01T00:00:00+14:00", "warned"),
-        ("9999-12-31T23:00:00-02:00", "warned"),
-        ("06/01/2026", "warned"),
-        ("20260601", "warned"),
-        ("soon", "warned"),
-        (None, None),
-    ],
-)
-def test_rule_3_5_a_custom_datetime(raw: str | None, stored: str | None, type: str) -> None:
-    assert value(raw, type=type, custom=CustomFieldType.DATETIME) == stored
-
-
-@pytest.mark.parametrize("type", ["double", "string"])
-@pytest.mark.parametrize(
-    ("raw", "stored"),
-    [
-        ("5.0", "5"),
-        (" 5 ", "5"),
-        ("-1.50", "-1.5"),
-        ("1E3", "1000"),
-        ("0012", "12"),
-        ("n/a", "warned"),
-        ("1,000", "warned"),
-        ("NaN", "warned"),
-        ("Infinity", "warned"),
-        ("1E401", "warned"),
-        ("1E-401", "warned"),
-        ("0x10", "warned"),
-        ("٣", "warned"),
-        ("--1", "warned"),
-        (".", "warned"),
-        ("1_0", "warned"),
-        (None, None),
-    ],
-)
-def test_rule_3_5_a_custom_number(raw: str | None, stored: str | None, type: str) -> None:
-    assert value(raw, type=type, custom=CustomFieldType.NUMBER) == stored
-
-
-def test_rule_3_5_a_custom_boolean() -> None:
-    found = {
-        raw: value(raw, custom=CustomFieldType.BOOLEAN) for raw in ("true", " TRUE ", "False", "yes", "1", "t", None)
-    }
-    assert list(found.values()) == ["true", "true", "false", "warned", "warned", "warned", None]
-
-
-def test_rule_3_5_a_custom_enum_takes_what_it_names() -> None:
-    enum = CustomFieldType.ENUM
-    found = [value(raw, custom=enum, allowed=("Gold", 'a"b')) for raw in ("Gold", 'a"b', "gold", "Gold ", "Tin", None)]
-    assert found == ['"Gold"', '"a\\"b"', "warned", "warned", "warned", None]
-
-
-def test_rule_3_6_a_custom_enum_of_numbers_is_compared_in_their_one_form() -> None:
-    assert value("5.0", type="double", custom=CustomFieldType.ENUM, allowed=("5",)) == '"5"'
-
-
-@pytest.mark.parametrize("text", ["x", 'a"b', "a\\b", "a\r\nb", "\x01\x1f", "\x7f\u2028", "ü🦄", "", " ", "[]", "null"])
-def test_rule_3_7_a_custom_text_is_json_of_exactly_that_text(text: str) -> None:
-    assert json.loads(value(text, custom=CustomFieldType.STRING)) == text
-
-
-def test_rule_3_1_links_are_each_once_in_the_order_of_the_mapping() -> None:
-    fields = ("A", "B", "C")
-    columns = Columns(Part.CONTACTS, (), (ValueColumn("links", fields, ("url",) * 3),))
-    rows = [
-        {"A": "a", "B": "b", "C": "c"},
-        {"A": "a", "B": None, "C": "a"},
-        {"A": None, "B": "b", "C": "b"},
-        {"A": None, "B": None, "C": None},
-        {"A": None, "B": 'x"y', "C": None},
-    ]
-    links = [json.loads(text) for text in read(columns, *rows).records["links"].to_pylist()]
-    assert links == [["a", "b", "c"], ["a"], ["b"], [], ['x"y']]
-
-
-HANDLES = {
-    "email": {
-        " A@X.Co ": "a@x.co",
-        "a+b@x.co": "a+b@x.co",
-        "b.levy@expressl&t.net": "b.levy@expressl&t.net",
-        "\u00a0a@x.co": "a@x.co",
-        "a@b@x.co": None,
-        "@x.co": None,
-        "a@x": None,
-        "a@.co": None,
-        "a@x.": None,
-        "a@x..co": None,
-        "a b@x.co": None,
-        "a\u2003b@x.co": None,
-        "a@x .co": None,
-        "x" * 495 + "@x.co": None,
-        "x" * 494 + "@x.co": "x" * 494 + "@x.co",
-    },
-    "phone": {
-        "(212) 842-5500": "+12128425500",
-        "+49 30 901820": "+4930901820",
-        "212-842-5500 x12": "+12128425500;ext=12",
-        "call me": None,
-        "123": None,
-    },
-    "twitter": {"@Ann": "ann", " ANN ": "ann", "@@ann": "ann", "@ ann": "ann", "@": None, "a_b": "a_b"},
-    "facebook": {" Ann.Lee ": "Ann.Lee", "@x": "@x"},
-    "custom": {" Ann ": "Ann", "0012": "0012"},
-    "domain": {
-        "https://www.ACME.com/about": "acme.com",
-        "http://acme.com": "acme.com",
-        "ACME.com.": "acme.com",
-        " acme.com ": "acme.com",
-        "acme.com:8080": "acme.com",
-        "user:secret@acme.com/x": "acme.com",
-        "ftp://acme.com?x=1": "acme.com",
-        "acme.com#top": "acme.com",
-        "www.acme.co.uk": "acme.co.uk",
-        "wwwacme.com": "wwwacme.com",
-        "bücher.de": "bücher.de",
-        "a" * 63 + ".com": "a" * 63 + ".com",
-        "a" * 64 + ".com": None,
-        "acme": None,
-        "acme inc.": None,
-        "-acme.com": None,
-        "http://": None,
-        ".com": None,
-        "a..b": None,
-        ("a" * 62 + ".") * 4 + "com": None,
-    },
+CUSTOM_FIELDS = {
+    "string": {"type": "string"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "datetime": {"type": "datetime"},
+    "enum": {"type": "enum", "values": ["Gold", "silver medal", "1"]},
 }
 
 
-@pytest.mark.parametrize(
-    ("source", "raw", "handle"),
-    [(source, raw, handle) for source, found in HANDLES.items() for raw, handle in found.items()],
-)
-def test_rule_3_6_a_handle_is_read_or_warned_about(source: str, raw: str, handle: str | None) -> None:
-    clean = read(Columns(Part.CONTACTS, (HandleColumn("H", source),), ()), {"H": raw}, {"H": None}, {"H": "  "})
-    assert clean.handles.to_pylist() == (
-        [{"record": 0, "source": source, "handle": handle, "salesforce_field": "H"}] if handle else []
+def columns_for(
+    target: str, describe_type: str = "string", part: Part = Part.CONTACTS, region: str = "US", **more: str
+) -> Columns:
+    """One Salesforce field, `Field`, feeds `target`."""
+    chosen = {"custom_fields": CUSTOM_FIELDS, "mapping": lines(Field=target, **more)}
+    parsed = parse_settings(
+        {
+            "owners": ["owner@example.com"],
+            "default_region": region,
+            "accounts": chosen if part is Part.ACCOUNTS else {"mapping": []},
+            "contacts": chosen if part is Part.CONTACTS else {"mapping": []},
+        }
     )
-    warned = [(row["code"], row["value"], row["level"]) for row in clean.warnings.to_pylist()]
-    assert warned == ([] if handle else [("invalid_handle", raw, "warning")])
-    assert clean.unreadable.num_rows == len(warned)
+    return resolve_columns(part, parsed, {"Field": describe_type}, [])
 
 
-def test_rule_3_6_a_number_field_can_feed_a_handle() -> None:
-    columns = Columns(Part.CONTACTS, (HandleColumn("H", "custom", "double"),), ())
-    assert read(columns, {"H": "5.0"}).handles["handle"].to_pylist() == ["5"]
+def clean(columns: Columns, *raw: str | None, **more: list[str | None]) -> CleanRecords:
+    """Records with these raw values, in the order of their ids."""
+    ids = [f"003{number:012d}AAA" for number in range(len(raw))]
+    snapshot = {"Id": ids, "AccountId": [None] * len(raw), "Field": list(raw), **more}
+    return transform(pa.table({name: pa.array(values, pa.string()) for name, values in snapshot.items()}), columns)
 
 
-def test_rule_3_6_the_default_region_reads_numbers_without_a_country_code() -> None:
-    columns = Columns(Part.CONTACTS, (HandleColumn("H", "phone"),), (), default_region="DE")
-    assert read(columns, {"H": "030 901820"}).handles["handle"].to_pylist() == ["+4930901820"]
+def value_of(target: str, raw: str | None, describe_type: str = "string", part: Part = Part.CONTACTS) -> str | None:
+    """What a field of ours gets, as it is staged; no warning may be given."""
+    columns = columns_for(target, describe_type, part)
+    found = clean(columns, raw)
+    assert found.warnings.num_rows == 0
+    return found.records[columns.fields[0].name][0].as_py()
 
 
-def test_rules_4_2_and_4_10_handles_are_in_order_and_the_first_field_is_remembered() -> None:
-    handles = (
-        HandleColumn("P", "phone"),
-        HandleColumn("Gone", "email", missing=True),
-        HandleColumn("E", "email"),
-        HandleColumn("F", "email"),
-        HandleColumn("P", "custom"),
-    )
-    clean = read(
-        Columns(Part.CONTACTS, handles, ()),
-        {"P": "212 842 5500", "E": "a@x.co", "F": "A@x.co"},
-        {"P": None, "E": None, "F": "b@x.co"},
-    )
-    assert [tuple(row.values()) for row in clean.handles.to_pylist()] == [
-        (0, "email", "a@x.co", "E"),
-        (1, "email", "b@x.co", "F"),
-        (0, "phone", "+12128425500", "P"),
-        (0, "custom", "212 842 5500", "P"),
+def handles_of(target: str, raw: str | None, part: Part = Part.CONTACTS, region: str = "US") -> list[str]:
+    found = clean(columns_for(target, part=part, region=region), raw)
+    assert found.warnings.num_rows == 0
+    return found.handles["handle"].to_pylist()
+
+
+def warning(found: CleanRecords) -> tuple[str, str, str, str]:
+    (row,) = found.warnings.to_pylist()
+    assert (row["external_id"], row["holders"], row["detail"]) == ("003000000000000AAA", "[]", None)
+    return row["code"], row["level"], row["salesforce_field"], row["value"]
+
+
+def cells(table: str) -> list[tuple[str, str]]:
+    pairs = [line.partition("|") for line in table.strip("\n").splitlines()]
+    return [(shown(left), shown(right) or shown(left)) for left, _, right in pairs]
+
+
+def shown(cell: str) -> str:
+    return cell.strip().replace("·", " ").replace("\\n", "\n")
+
+
+def column(table: str) -> list[str]:
+    return [left for left, _ in cells(table)]
+
+
+# ------------------------------------------------------------------------------------------------------------ numbers
+
+NUMBERS = """
+5               |
+-5              |
+0               |
+5.0             | 5
+5.50            | 5.5
+0.10            | 0.1
+-0.0            | 0
++7              | 7
+0012            | 12
+.5              | 0.5
+5.              | 5
+1.0E7           | 10000000
+1.5e-3          | 0.0015
+1E5             | 100000
+123456789012345678 |
+12345678901234567.89 |
+·12·            | 12
+"""
+
+NO_NUMBERS = """
+n/a
+1,000
+1.000,5
+1 000
+--5
+1e
+e5
+0x10
+NaN
+Infinity
+12 or 13
+١٢
+1_000
+1E9999
+½
+$5
+"""
+
+
+@pytest.mark.parametrize(("raw", "number"), cells(NUMBERS))
+def test_rule_3_6_a_number_is_its_shortest_decimal(raw: str, number: str) -> None:
+    assert value_of("custom_fields.number", raw) == number
+
+
+@pytest.mark.parametrize("raw", ["1.7976931348623157E308", "-4.9E-324"])
+def test_rule_3_6_the_largest_and_the_smallest_double_are_written_out(raw: str) -> None:
+    written = value_of("custom_fields.number", raw)
+    assert written is not None
+    assert Decimal(written) == Decimal(raw)
+    assert "E" not in written
+
+
+@pytest.mark.parametrize("raw", column(NO_NUMBERS))
+def test_rule_3_5_what_is_no_number_is_a_warning_and_absent(raw: str) -> None:
+    found = clean(columns_for("custom_fields.number"), raw)
+    assert warning(found) == ("invalid_value", "warning", "Field", raw)
+    assert found.records["custom_fields.number"].to_pylist() == [None]
+    assert found.unreadable.to_pylist() == [
+        {"record": 0, "column": "custom_fields.number", "salesforce_field": "Field"}
     ]
 
 
-def test_rule_4_6_records_are_in_the_order_of_their_ids_and_an_empty_snapshot_takes_the_same_path() -> None:
-    columns = Columns(Part.CONTACTS, (HandleColumn("H", "email"),), (ValueColumn("name", ("N",), ("string",)),))
-    snapshot = pa.table(
-        {"Id": ["b", "a", "A"], "AccountId": ["1", "2", "3"], "N": ["nb", "na", "nA"], "H": ["b@x.co", None, "A@x.co"]}
-    )
-    clean = transform(snapshot, columns)
-    assert clean.records.to_pylist() == [
-        {"external_id": "A", "account": "3", "name": "nA"},
-        {"external_id": "a", "account": "2", "name": "na"},
-        {"external_id": "b", "account": "1", "name": "nb"},
+@pytest.mark.parametrize("describe_type", ["double", "currency", "percent", "int"])
+@pytest.mark.parametrize(("raw", "text"), cells("5.0|5\n1.0E7|10000000\n12.50|12.5\n3|3"))
+def test_rule_3_6_a_number_that_feeds_a_text_has_one_form_whichever_api_delivered_it(
+    describe_type: str, raw: str, text: str
+) -> None:
+    assert value_of("description", raw, describe_type) == text
+    assert value_of("custom_fields.string", raw, describe_type) == f'"{text}"'
+    assert value_of("description", raw, "string") == raw, "rule 3.7: a text that looks like a number is a text"
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**12), max_value=10**12))
+@settings(max_examples=60)
+def test_rule_3_6_every_way_to_write_a_number_comes_to_the_same(number: Any) -> None:
+    forms = {str(number), f"{number:f}", f"{number:E}", f"{number:.9f}"}
+    found = clean(columns_for("custom_fields.number"), *forms)
+    assert len(set(found.records["custom_fields.number"].to_pylist())) == 1
+
+
+# ------------------------------------------------------------------------------------------- booleans, enums, datetimes
+
+
+@pytest.mark.parametrize(("raw", "value"), cells("true|\nfalse|\nTRUE|true\nFalse|false\n·true·|true"))
+def test_rule_3_6_a_boolean_is_true_or_false(raw: str, value: str) -> None:
+    assert value_of("custom_fields.boolean", raw) == value
+
+
+@pytest.mark.parametrize("raw", column("yes\n1\n0\ntrue false\nt\nwahr"))
+def test_rule_3_5_what_is_neither_true_nor_false_is_a_warning(raw: str) -> None:
+    assert warning(clean(columns_for("custom_fields.boolean"), raw))[0] == "invalid_value"
+
+
+def test_rule_3_6_a_boolean_that_feeds_a_text_is_written_in_small_letters() -> None:
+    assert value_of("description", "TRUE", "boolean") == "true"
+    assert value_of("description", "TRUE", "string") == "TRUE"
+
+
+@pytest.mark.parametrize("raw", ["Gold", "silver medal", "1"])
+def test_rule_3_1_an_enum_takes_its_values(raw: str) -> None:
+    assert value_of("custom_fields.enum", raw) == f'"{raw}"'
+
+
+@pytest.mark.parametrize("raw", ["gold", "Gold ", "Silver", "Gold;silver medal", "2"])
+def test_rule_3_5_an_enum_takes_nothing_else(raw: str) -> None:
+    assert warning(clean(columns_for("custom_fields.enum"), raw)) == ("invalid_value", "warning", "Field", raw)
+
+
+DATETIMES = """
+2026-05-06T07:08:09.000+0000   | 2026-05-06T07:08:09Z
+2026-05-06T07:08:09.000Z       | 2026-05-06T07:08:09Z
+2026-05-06T07:08:09Z           |
+2026-05-06T07:08:09+00:00      | 2026-05-06T07:08:09Z
+2026-05-06T07:08:09.120Z       | 2026-05-06T07:08:09.12Z
+2026-05-06T01:00:00+02:00      | 2026-05-05T23:00:00Z
+2026-05-06T22:00:00-0500       | 2026-05-07T03:00:00Z
+2026-05-06 07:08:09            | 2026-05-06T07:08:09Z
+2026-05-06T07:08               | 2026-05-06T07:08:00Z
+2026-05-06                     | 2026-05-06T00:00:00Z
+0987-01-02                     | 0987-01-02T00:00:00Z
+1700-02-28T00:00:00.000Z       | 1700-02-28T00:00:00Z
+4000-12-31T23:59:59.000+0000   | 4000-12-31T23:59:59Z
+·2026-05-06·                   | 2026-05-06T00:00:00Z
+"""
+
+NO_DATETIMES = """
+tomorrow
+2026-02-30
+2026-13-01
+2026-5-6
+06.05.2026
+05/06/2026
+2026-05-06T25:00:00Z
+2026-05-06T07:08:61Z
+1778051289
+0001-01-01T00:00:00+02:00
+20260506
+2026-W19-3
+"""
+
+
+@pytest.mark.parametrize(("raw", "moment"), cells(DATETIMES))
+def test_rule_3_6_a_datetime_is_iso_8601_in_utc(raw: str, moment: str) -> None:
+    assert value_of("custom_fields.datetime", raw) == f'"{moment}"'
+
+
+@pytest.mark.parametrize("raw", column(NO_DATETIMES))
+def test_rule_3_5_what_is_no_datetime_is_a_warning(raw: str) -> None:
+    assert warning(clean(columns_for("custom_fields.datetime"), raw)) == ("invalid_value", "warning", "Field", raw)
+
+
+@pytest.mark.parametrize(("raw", "moment"), cells("\n".join(DATETIMES.strip("\n").splitlines()[:7])))
+def test_rule_3_6_a_datetime_that_feeds_a_text_has_the_same_form(raw: str, moment: str) -> None:
+    assert value_of("description", raw, "datetime") == moment
+    assert value_of("description", raw, "string") == raw
+
+
+def test_rule_3_6_a_date_that_feeds_a_text_stays_a_date() -> None:
+    assert value_of("description", "2026-05-06", "date") == "2026-05-06"
+
+
+# ------------------------------------------------------------------------------------------------------------ handles
+
+EMAILS = """
+ann@example.org               |
+Ann@Example.ORG               | ann@example.org
+··ann@example.org·            | ann@example.org
+b.levy@expressl&t.net         |
+o'hara+news@sub.example.co.uk |
+ünïcode@exämple.org           |
+ÜNÏCODE@EXÄMPLE.ORG           | ünïcode@exämple.org
+"a"b@example.org              |
+1@2.3                         |
+"""
+
+NO_EMAILS = """
+ann
+ann@
+@example.org
+ann@nowhere
+ann@@example.org
+a@b@example.org
+ann smith@example.org
+ann@exam ple.org
+ann@example..org
+ann@.example.org
+ann@example.org.
+ann@example.org, bob@example.org
+ann(at)example.org
+"""
+
+
+@pytest.mark.parametrize(("raw", "handle"), cells(EMAILS))
+def test_rule_3_6_an_email_is_trimmed_and_lower_cased(raw: str, handle: str) -> None:
+    assert handles_of("email", raw) == [handle]
+
+
+@pytest.mark.parametrize("raw", column(NO_EMAILS))
+def test_rule_3_6_what_is_no_email_is_a_warning_and_counts_as_absent(raw: str) -> None:
+    found = clean(columns_for("email"), raw)
+    assert warning(found) == ("invalid_handle", "warning", "Field", raw)
+    assert found.handles.num_rows == 0
+    assert found.unreadable.to_pylist() == [{"record": 0, "column": "email", "salesforce_field": "Field"}]
+
+
+SPACES = ["\u00a0", "\u2003", "\u3000", "\u2028", "\t", "\r\n", "\x0b", "\x1c", "\x85", "\u202f"]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=ascii)
+def test_rule_3_6_every_kind_of_space_is_white_space(space: str) -> None:
+    assert handles_of("email", f"{space}ann@example.org{space}") == ["ann@example.org"]
+    assert handles_of("custom_handle", f"{space}K 1{space}") == ["K 1"]
+    assert warning(clean(columns_for("email"), f"ann{space}b@example.org"))[0] == "invalid_handle"
+    for target in ("email", "phone", "twitter", "facebook", "custom_handle"):
+        assert handles_of(target, space) == [], "a handle of nothing but space is none, and no mistake either"
+
+
+def test_rule_3_6_a_phone_is_read_in_the_default_region_and_its_extension_is_part_of_it() -> None:
+    assert handles_of("phone", " (212) 842-5500 ext. 12 ") == ["+12128425500;ext=12"]
+    assert handles_of("phone", "030 901820", region="DE") == ["+4930901820"]
+    assert warning(clean(columns_for("phone"), "030 901820")) == ("invalid_handle", "warning", "Field", "030 901820")
+
+
+@pytest.mark.parametrize(("raw", "handle"), cells("@Ann|ann\nANN_1|ann_1\n··@ann··|ann\n@@ann|ann\n@·ann|ann"))
+def test_rule_3_6_a_twitter_name_has_no_at_sign_and_small_letters(raw: str, handle: str) -> None:
+    assert handles_of("twitter", raw) == [handle]
+
+
+@pytest.mark.parametrize("raw", ["@", " @ ", "@@", "@ "])
+def test_rule_3_6_a_bare_at_sign_cannot_be_read(raw: str) -> None:
+    found = clean(columns_for("twitter"), raw)
+    assert warning(found) == ("invalid_handle", "warning", "Field", raw)
+    assert found.handles.num_rows == 0
+
+
+@pytest.mark.parametrize("target", ["facebook", "custom_handle"])
+def test_rule_3_6_facebook_and_custom_handles_are_only_trimmed(target: str) -> None:
+    assert handles_of(target, "  Ann B. @ NA \u00a0") == ["Ann B. @ NA"]
+
+
+DOMAINS = """
+acme.com                          |
+ACME.com                          | acme.com
+www.acme.com                      | acme.com
+https://www.Acme.com/about?x=1#y  | acme.com
+http://acme.com:8080/             | acme.com
+acme.com.                         | acme.com
+https://user:pw@acme.com/x        | acme.com
+shop.acme.com                     |
+müller.example                    |
+MÜLLER.example                    | müller.example
+acme.com/a@b                      | acme.com
+www.www.com                       | www.com
+·https://acme.com·                | acme.com
+"""
+
+NO_DOMAINS = """
+localhost
+acme
+https://
+http:///path
+acme dot com
+.com
+acme..com
+-acme.com
+mail:ann
+"""
+
+
+@pytest.mark.parametrize(("raw", "domain"), cells(DOMAINS))
+def test_rule_5_scheme_www_path_and_letter_case_of_a_domain_do_not_count(raw: str, domain: str) -> None:
+    assert handles_of("domain", raw, Part.ACCOUNTS) == [domain]
+
+
+@pytest.mark.parametrize("raw", column(NO_DOMAINS))
+def test_rule_5_what_is_no_domain_is_a_warning(raw: str) -> None:
+    assert warning(clean(columns_for("domain", part=Part.ACCOUNTS), raw)) == ("invalid_handle", "warning", "Field", raw)
+
+
+@pytest.mark.parametrize("target", ["email", "custom_handle", "facebook", "twitter"])
+def test_rule_3_6_a_text_that_is_too_long_is_no_handle(target: str) -> None:
+    longest = "a" * (LONGEST_HANDLE - 6) + "@x.org"
+    assert handles_of(target, longest) == [longest]
+    assert warning(clean(columns_for(target), f"a{longest}"))[0] == "invalid_handle"
+    assert warning(clean(columns_for(target), "😀" * 32_000))[0] == "invalid_handle"
+
+
+def test_rule_4_10_of_several_fields_with_the_same_handle_the_first_in_the_mapping_is_remembered() -> None:
+    columns = columns_for("phone", Second="phone", Third="email")
+    found = clean(columns, "212 842 5500", "n/a", Second=["+12128425500", "2128425500"], Third=["A@x.org", None])
+    assert found.handles.to_pylist() == [
+        {"record": 0, "source": "email", "handle": "a@x.org", "salesforce_field": "Third"},
+        {"record": 0, "source": "phone", "handle": "+12128425500", "salesforce_field": "Field"},
+        {"record": 1, "source": "phone", "handle": "+12128425500", "salesforce_field": "Second"},
     ]
-    assert clean.handles["record"].to_pylist() == [0, 2]
-    empty = transform(snapshot.slice(0, 0), columns)
+    assert found.warnings["value"].to_pylist() == ["n/a"]
+
+
+# --------------------------------------------------------------------------------------------------------------- text
+
+EXACT = [
+    "NA", "N/A", "null", "None", "nan", "NaN", "0012", "1E5", "1.0", "TRUE", "true", "-0", "#N/A", "", " ", "  blanks  ",
+    "😀👩‍👩‍👧", "e\u0301", "é", "שלום \u202bעולם\u202c", "بن علي", 'say "hi", ok', "O'Hara", "a\r\nb", "a\rb\n", "tab\there",
+    "back\\slash \\N \\t", "=1+1", "<script>alert(1)</script>", "{{ 7*7 }}", "%s %d", "'; DROP TABLE contacts;--", "\x01\x1f\x7f",
+    "\u2028\u2029\ufeff", "x" * 32_000, "😀" * 16_000, "{\"json\": [1]}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", EXACT, ids=lambda text: ascii(text[:20]))
+def test_rule_3_7_text_is_kept_exactly(text: str) -> None:
+    assert value_of("description", text) == text
+    assert json.loads(value_of("custom_fields.string", text) or "") == text
+    assert json.loads(value_of("url", text) or "") == [text]
+
+
+@given(st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=40))
+@settings(max_examples=80)
+def test_rule_3_7_any_text_is_kept_exactly(text: str) -> None:
+    found = clean(columns_for("description"), text)
+    assert found.records["description"].to_pylist() == [text]
+
+
+def test_rule_3_4_an_empty_value_is_mirrored_too() -> None:
+    assert value_of("description", None) is None
+    assert value_of("custom_fields.number", None) is None
+    assert value_of("url", None) == "[]"
+    assert handles_of("email", None) == []
+
+
+def test_rule_3_1_web_links_of_several_fields_are_one_list_each_once() -> None:
+    columns = columns_for("url", Second="url", Third="url")
+    found = clean(columns, "b", None, None, Second=["a", None, "c"], Third=["b", None, "c"])
+    assert [json.loads(text) for text in found.records["links"].to_pylist()] == [["b", "a"], [], ["c"]]
+
+
+# -------------------------------------------------------------------------------------------------- frames as a whole
+
+ALL_TARGETS = ("email", "description", "url", *(f"custom_fields.{name}" for name in CUSTOM_FIELDS))
+EVERYTHING = columns_for("phone", **{f"F{number}": target for number, target in enumerate(ALL_TARGETS)})
+
+
+def test_an_empty_snapshot_takes_the_same_path() -> None:
+    names = ["Id", "AccountId", "Field", *(f"F{number}" for number in range(len(ALL_TARGETS)))]
+    empty = transform(pa.table({name: pa.array([], pa.string()) for name in names}), EVERYTHING)
+    full = clean(EVERYTHING, "1", **{name: ["x"] for name in names[3:]})
+    assert [getattr(empty, name).num_rows for name in ("records", "handles", "unreadable", "warnings")] == [0] * 4
     for name in ("records", "handles", "unreadable", "warnings"):
-        assert getattr(empty, name).schema == getattr(clean, name).schema
-        assert getattr(empty, name).num_rows == 0
+        assert getattr(empty, name).schema == getattr(full, name).schema
 
 
-def test_accounts_have_no_account_of_their_own() -> None:
-    clean = transform(pa.table({"Id": ["x"]}), Columns(Part.ACCOUNTS, (), ()))
-    assert clean.records.column_names == ["external_id"]
+def test_the_order_of_the_snapshot_does_not_matter_and_records_are_ordered_by_case_sensitive_id() -> None:
+    """Rules 2.7 and 4.6."""
+    ids = ["003000000000abCAAQ", "003000000000abcAAA", "003000000000ABcAAM"]
+    columns = columns_for("email")
+
+    def snapshot(order: list[int]) -> pa.Table:
+        rows = [(ids[at], None, f"{at}@x.org") for at in order]
+        return pa.table(
+            {name: [row[at] for row in rows] for at, name in enumerate(("Id", "AccountId", "Field"))},
+            schema=pa.schema([(name, pa.string()) for name in ("Id", "AccountId", "Field")]),
+        )
+
+    first, other = transform(snapshot([0, 1, 2]), columns), transform(snapshot([2, 0, 1]), columns)
+    assert first == other
+    assert first.records["external_id"].to_pylist() == sorted(ids)
+
+
+def test_a_snapshot_in_many_chunks_reads_like_one() -> None:
+    letters = list(string.ascii_lowercase)
+    table = pa.table(
+        {
+            "Id": pa.array([f"003{number:012d}AAA" for number in range(26)], pa.string()),
+            "AccountId": pa.nulls(26, pa.string()),
+            "Field": pa.array([f"{letter}@x.org" for letter in letters], pa.string()),
+        }
+    )
+    chunked = pa.concat_tables([table.slice(at, 3) for at in range(0, 26, 3)])
+    assert transform(chunked, columns_for("email")) == transform(table, columns_for("email"))

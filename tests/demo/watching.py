@@ -11,7 +11,7 @@ def wait_for(true: Callable[[], object], seconds: float = 20) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def processes_with_files_below(folder: Path) -> list[int]:

