@@ -30,7 +30,7 @@ that the mail server took is not sent twice. Only what may pass by itself (Sales
 limit) is tried again by Airflow.
 
 ## When it failed
-Read the e-mail, or the log of the red task: its last line names the error and what to do. Then trigger a new run; to
+Read the e-mail, or the log of the red task: its error says what happened and what to do. Then trigger a new run; to
 go on with this one, clear the red task. A later run that was already applied makes a cleared one refuse.
 """
 
@@ -96,6 +96,8 @@ def salesforce_contacts_sync() -> None:
     def validate_settings(dag_run: Any = None, params: Any = None, **context: Any) -> int:
         from include.contact_sync import flow
 
+        if unknown := params.keys() - {"dry_run", "notify"}:  # a misspelled dry_run must not become a run that writes
+            raise AirflowFailException(f"There is no parameter {', '.join(sorted(unknown))}; see the DAG's document")
         run_type = dag_run.run_type.value
         is_backfill = run_type == "backfill"
         request = flow.RunRequest(

@@ -76,6 +76,9 @@ def _run(chosen: argparse.Namespace) -> Result:
     from include.contact_sync.conclude import summary
     from include.contact_sync.flow import RunRequest, run_all_steps
 
+    if chosen.window and chosen.window[0] >= chosen.window[1]:
+        print("The window's start must lie before its end", file=sys.stderr)
+        return 2, ""
     started = datetime.now(UTC)
     concluded = run_all_steps(
         RunRequest(
@@ -137,7 +140,12 @@ def _text_of(file: str) -> str:
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no date or time such as 2026-11-23 or 2026-11-23T02:00Z"
+        ) from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -71,7 +71,7 @@ def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> Ru
         staging = Staging.from_environment().run(run_id)
         errors = _errors_of_run(connection, run, staging)
         _log_errors(run, errors)
-        told_by = unfinished or _last_steps(run)[-1]
+        told_by = unfinished or "report_errors"  # that is where the codes are listed with the first ids
         report = build_report(_run_facts(run, log_url(told_by) if log_url else None), errors)
         concluded = RunReport(run, report, _recipients(run), run.report_sent_at is not None)
     if run.state == "succeeded" and run.settings_as_saved.get("staged_data_days") == 0:
@@ -121,7 +121,7 @@ def _errors_of_run(connection: psycopg.Connection, run: Run, staging: RunStaging
     """The run's errors with their status; for collisions also the accounts that rule 8.3 looks at."""
     errors = error_book.errors_of_run(connection, run.id).to_pandas()
     if run.dry_run:
-        planned = [_planned_errors(part, staging) for part in Part]
+        planned = [_planned_errors(run, part, staging) for part in Part]
         errors = pd.concat([errors, *planned, _failures_of_dry_run(run)], ignore_index=True)
     if staging.exists("contacts/plan/errors"):
         advice = staging.read("contacts/plan/errors", ["external_id", "account", "holder_accounts"]).to_pandas()
@@ -132,14 +132,20 @@ def _errors_of_run(connection: psycopg.Connection, run: Run, staging: RunStaging
     return errors
 
 
-def _planned_errors(part: Part, staging: RunStaging) -> pd.DataFrame:
-    """What a dry run would have recorded, and whether it is open already."""
+def _planned_errors(run: Run, part: Part, staging: RunStaging) -> pd.DataFrame:
+    """What a dry run would have recorded: what is new, what is open already, what it would have resolved."""
+    keys = ["part", "code", "external_id", "salesforce_field"]
     names = [f"{part}/plan/errors", f"{part}/clean/warnings", f"{part}/field_errors"]
     found = [staging.read(name, ERRORS_SCHEMA.names).to_pandas() for name in names if staging.exists(name)]
-    planned = pd.concat([ERRORS_SCHEMA.empty_table().to_pandas(), *found]).assign(part=part.value)
-    keys = ["part", "code", "external_id", "salesforce_field"]
-    merged = planned.merge(read_frame(sql("open_record_errors")).to_pandas(), how="left", on=keys, validate="m:1")
-    return merged.assign(status=merged["status_before"].fillna("new")).drop(columns="status_before")
+    planned = pd.concat([ERRORS_SCHEMA.empty_table().to_pandas(), *found]).assign(part=part.value).drop_duplicates(keys)
+    known = read_frame(sql("open_record_errors")).to_pandas()
+    known = known.loc[known["part"] == part.value]
+    statuses = planned.merge(known[keys].assign(status="still_open"), how="left", on=keys, validate="1:1")["status"]
+    planned = planned.assign(status=statuses.fillna("new").to_numpy())
+    if run.window is not None or (run.accounts if part is Part.ACCOUNTS else run.contacts) is None:
+        return planned
+    gone = known.merge(planned[keys].assign(still=True), how="left", on=keys, validate="1:1")["still"].isna().to_numpy()
+    return pd.concat([planned, known.loc[gone].assign(status="resolved")])
 
 
 def _failures_of_dry_run(run: Run) -> pd.DataFrame:

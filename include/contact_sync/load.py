@@ -397,7 +397,8 @@ def _write_errors(
     if not whole_source:
         _copy(cursor, "pg_temp.part_read", clean.records.select(["external_id"]))
     error_book.record_errors(cursor, run_id, columns.part.value, whole_source=whole_source)
-    error_book.close_run_errors(cursor, run_id, columns.part.value)
+    # A window says nothing about the size of the whole source (rule 1.3).
+    error_book.close_run_errors(cursor, run_id, columns.part.value, () if whole_source else ("too_many_contacts",))
 
 
 def _with_created_holders(errors: pa.Table, clean: CleanRecords, columns: Columns, created_ids: Ids) -> pa.Table:

@@ -223,7 +223,9 @@ def _outcomes(matching: "Matching", outcome: npt.NDArray[np.object_]) -> pa.Tabl
 def _stopped(matching: "Matching") -> pa.Table:
     """Linked records that the whole source no longer holds and that do not say so yet (rule 2.6)."""
     here = np.zeros(len(matching.stored_ids), dtype=bool)
-    here[matching.target[matching.target != NONE]] = True
+    # Where a merge's winner is skipped, the link stays at the loser, which is gone.
+    syncing = (matching.target != NONE) & ~(matching.moved & matching.skipped)
+    here[matching.target[syncing]] = True
     says_so = pc.is_valid(matching.stored.records["not_syncing_since"]).to_numpy()
     return _ids(matching.stored_ids[matching.stored_is_linked & ~here & ~says_so])
 

@@ -56,6 +56,11 @@ def make_environment(
         "API__PORT": port,
         "API__BASE_URL": f"http://127.0.0.1:{port}",
         "LOGGING__BASE_LOG_FOLDER": home / "logs",
+        # While all start at once on a small machine the API server answers late; a task that gave up would wait to be
+        # tried again.
+        "WORKERS__EXECUTION_API_RETRIES": 10,
+        "WORKERS__EXECUTION_API_RETRY_WAIT_MAX": 5,
+        "WORKERS__EXECUTION_API_TIMEOUT": 30,
         # A demo that was killed in the middle of a run goes on with it: its tasks are found to be orphaned soon.
         "SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": 15,
     }

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import phonenumbers
@@ -18,7 +19,7 @@ import pytest
 
 from include.contact_sync import flow
 from include.contact_sync.conclude import RunReport, summary
-from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive
+from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive, RunRefused
 from include.contact_sync.flow import RunRequest, run_all_steps
 from include.contact_sync.salesforce import client
 from include.contact_sync.settings import Settings
@@ -677,3 +678,37 @@ def test_a_run_that_is_interrupted_leaves_the_store_to_the_next(
             sync(settings_with())
     assert store.execute("SELECT state FROM contact_store.sync_runs") == [("failed",)]
     assert sync(settings_with()).run.state == "succeeded"
+
+
+def test_a_dry_run_says_what_is_new_still_open_and_resolved_and_is_always_reported(
+    organisation: Simulator, store: Store
+) -> None:
+    _, (_, bob, _) = three_people(organisation)
+    sync(settings_with())
+    assert open_errors(store) == {"email_taken": 1}
+    planned = sync(settings_with(), dry_run=True).report
+    assert (planned.new, planned.still_open, planned.resolved) == (0, 1, 0)
+    organisation.control.update(sobject="Contact", ids=[bob], values={"Email": "bob@example.org"})
+    planned = sync(settings_with(), dry_run=True).report
+    assert (planned.new, planned.still_open, planned.resolved) == (0, 0, 1)
+    sync(settings_with())
+    planned = sync(settings_with(), dry_run=True).report
+    assert (planned.new, planned.still_open, planned.resolved) == (0, 0, 0)
+    assert planned.is_needed
+
+
+def test_rule_6_4_staged_records_that_are_lost_stop_the_run(
+    organisation: Simulator, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_people(organisation)
+    sync(settings_with())
+    before = every_value(store, but="sync_runs")
+    monkeypatch.setattr(client, "Pace", lambda: replace(IN_HASTE, rest_rows=0, first_page_rows=1, page_rows=1))
+    run_id = flow.validate_settings(RunRequest(dag_run_id="loses", settings=settings_with()))
+    flow.sync_accounts(run_id)
+    flow.extract_contacts_of_source(run_id)
+    *_, last = sorted((tmp_path / "staging" / f"run-{run_id}" / "contacts" / "snapshot").glob("*.parquet"))
+    last.unlink()
+    with pytest.raises(RunRefused, match="3 contacts were read from Salesforce, 2 of them are staged"):
+        flow.transform_contacts(run_id)
+    assert every_value(store, but="sync_runs") == before

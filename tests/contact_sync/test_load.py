@@ -10,7 +10,7 @@ import pytest
 
 from include.contact_sync import load as load_module
 from include.contact_sync.columns import Part, resolve_columns
-from include.contact_sync.errors import RunRefused, StoreRefused
+from include.contact_sync.errors import RunError, RunRefused, StoreRefused
 from include.contact_sync.settings import parse_settings
 from include.contact_sync.store import error_book, runs
 from include.contact_sync.store.connection import connect
@@ -329,18 +329,12 @@ def counts_of(outcomes: Iterable[str]) -> dict[str, int]:
 def test_an_error_of_the_run_is_closed_by_the_next_run_that_gets_through(store: Store) -> None:
     run_id = open_run(SETTINGS)
     with connect() as connection:
-        error_book.record_run_error(connection, run_id, "contacts", _error())
+        error_book.record_run_error(connection, run_id, "contacts", RunError("list_view_not_found"))
         runs.close_run(connection, run_id, "failed")
     load(Part.CONTACTS, [ann()])
     assert store.execute("SELECT code, closed_run IS NOT NULL FROM contact_store.sync_errors") == [
         ("list_view_not_found", True)
     ]
-
-
-def _error() -> Any:
-    from include.contact_sync.errors import RunError
-
-    return RunError("list_view_not_found")
 
 
 def test_rule_6_5_a_contact_says_when_it_was_last_synced(store: Store) -> None:
@@ -376,3 +370,27 @@ def keys(store: Store) -> list[tuple]:
         "WHERE connamespace = 'contact_store'::regnamespace UNION ALL "
         "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'contact_store' ORDER BY 1, 2, 3"
     )
+
+
+def test_rule_2_6_a_merged_record_whose_winner_is_skipped_no_longer_syncs(store: Store) -> None:
+    load(Part.CONTACTS, [ann(), {"Id": EVE, "Email": "eve@example.com"}])
+    merges = pa.table({"loser": [ANN], "winner": [BOB]})
+    rows = [{"Id": BOB, "Email": "eve@example.com"}, {"Id": EVE, "Email": "eve@example.com"}]
+    assert load(Part.CONTACTS, rows, merges=merges)["error"] == 1
+    stopped = "SELECT external_id FROM contact_store.contacts WHERE not_syncing_since IS NOT NULL"
+    assert store.execute(stopped) == [(ANN,)]
+    rows[0]["Email"] = "ann@example.com"
+    assert load(Part.CONTACTS, rows, merges=merges)["updated"] == 1
+    assert store.execute(stopped) == []
+
+
+def test_rule_1_3_a_backfill_does_not_say_that_the_whole_source_is_small_enough_again(store: Store) -> None:
+    run_id = open_run(SETTINGS)
+    with connect() as connection:
+        error_book.record_run_error(connection, run_id, "contacts", RunError("too_many_contacts"))
+        runs.close_run(connection, run_id, "failed")
+    load(Part.CONTACTS, [], whole_source=False)
+    still_open = "SELECT code FROM contact_store.sync_errors WHERE closed_run IS NULL"
+    assert store.execute(still_open) == [("too_many_contacts",)]
+    load(Part.CONTACTS, [])
+    assert store.execute(still_open) == []

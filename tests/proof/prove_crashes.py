@@ -66,7 +66,9 @@ def test_a_run_that_dies_anywhere_and_is_tried_again_ends_as_if_nothing_had_happ
             code, reached = attempt_in_a_process(Attempt(DAG_RUN, dies_at=point.number, how=how), tmp_path / "points")
             if code == FAILED_FOR_GOOD:
                 assert point in gap, (point, (tmp_path / "points.log").read_text()[-6000:])
-                store.execute("UPDATE contact_store.sync_runs SET report_sent_at = now() WHERE report_sent_at IS NULL")
+                store.execute(
+                    "UPDATE contact_store.sync_runs SET report_sent_at = now() WHERE id = (SELECT max(id) FROM contact_store.sync_runs)"
+                )
             elif code != 0:
                 again = Attempt(DAG_RUN, first_task=TASKS.index(reached[-1].task))
                 code, _ = attempt_in_a_process(again, tmp_path / "points")

@@ -46,7 +46,7 @@ def always(value: Any) -> Callable[[Any], Any]:
 
 
 def never_unreadable(original: Any) -> Any:
-    return lambda source, record, stored: np.zeros(len(record), dtype=bool)
+    return lambda self, record, giver: np.zeros(len(record), dtype=bool)
 
 
 def takes_the_first_owner(original: Any) -> Any:
@@ -127,7 +127,8 @@ def code_of_the_last_collision(original: Any) -> Any:
 def takes_persons_handles_away(original: Any) -> Any:
     def find_owners(self: Any) -> None:
         original(self)
-        self.stored_handles = self.stored_handles.assign(active=True)
+        giver = self.stored_handles["giver"]
+        self.stored_handles = self.stored_handles.assign(giver=giver.where(giver != match.NONE, 0))
 
     return find_owners
 
@@ -158,7 +159,7 @@ MATCHING: dict[str, Plant] = {
         transform, "_HANDLE_READERS", lambda was: was | {"twitter": keeps_case(was)}
     ),
     "extensions are forgotten (3.6)": instead(transform, "read_phones", forgets_extensions),
-    "an unreadable field gives up what it gave (3.6)": instead(plan, "_is_unreadable", never_unreadable),
+    "an unreadable field gives up what it gave (3.6)": instead(match.Matching, "stays_unread", never_unreadable),
     "the last field is remembered (4.10)": instead(transform, "_handle_rows", last_field_remembered),
     "persons' handles are taken away (4.10)": instead(match.Matching, "find_owners", takes_persons_handles_away),
     "of two owners the first is taken (4.2)": instead(match.Matching, "_found_by_handle", takes_the_first_owner),

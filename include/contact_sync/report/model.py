@@ -179,8 +179,8 @@ class Report:
 
     @property
     def is_needed(self) -> bool:
-        """Whether anybody is written to (rule 8.1): an error is open or was resolved, or the run failed."""
-        return self.facts.failed or bool(self.kinds)
+        """Whether anybody is written to (rule 8.1): an error is open or was resolved, the run failed, or only planned."""
+        return self.facts.failed or self.facts.dry_run or bool(self.kinds)
 
 
 @dataclass(frozen=True)
