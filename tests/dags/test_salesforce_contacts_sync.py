@@ -204,6 +204,16 @@ def test_a_dry_run_changes_no_table_but_that_of_the_runs_and_notify_gets_the_mai
     assert asset_events(postgres, dag_run) == []
 
 
+def test_a_misspelled_parameter_is_refused_before_anything_is_written(
+    dag: Any, store: Store, organisation: Simulator
+) -> None:
+    three_people(organisation)
+    save(settings_with())
+    before = every_value(store)
+    assert dag.test(run_conf={"dryrun": True}).state == "failed"
+    assert every_value(store) == before
+
+
 def test_the_tasks_of_a_run_leave_receipts_of_counts_and_ids_in_xcom(
     dag: Any, organisation: Simulator, mailbox: Mailbox, store: Store
 ) -> None:

@@ -183,11 +183,6 @@ def mark_report_sent(connection: psycopg.Connection, run_id: int) -> None:
         cursor.execute(sql("mark_report_sent"), {"run_id": run_id})
 
 
-def report_was_sent(connection: psycopg.Connection, run_id: int) -> bool:
-    """Whether the run's e-mail went out since it was last opened."""
-    return load_run(connection, run_id).report_sent_at is not None
-
-
 def load_run(connection: psycopg.Connection, run_id: int) -> Run:
     """Load a run without touching it. Raises RunRefused where there is none."""
     with own_transaction(connection) as cursor:
@@ -199,12 +194,6 @@ def run_of_dag_run(connection: psycopg.Connection, dag_run_id: str) -> Run | Non
     with own_transaction(connection) as cursor:
         run_id = _first_value(cursor, sql("run_of_dag_run"), {"dag_run_id": dag_run_id})
         return None if run_id is None else _run(cursor, run_id)
-
-
-def last_runs(connection: psycopg.Connection, limit: int) -> list[Run]:
-    """The newest runs, the newest first."""
-    with own_transaction(connection), connection.cursor(row_factory=dict_row) as cursor:
-        return [Run(**row) for row in cursor.execute(sql("last_runs"), {"limit": limit})]
 
 
 def _insert_run(cursor: psycopg.Cursor, values: Mapping[str, object]) -> int:

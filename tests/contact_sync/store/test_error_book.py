@@ -1,5 +1,6 @@
 """Errors from run to run: opened, still open, closed by themselves (rule 7)."""
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +20,8 @@ StartRun = Callable[..., Run]
 ANN = "003000000000001AAA"
 BOB = "003000000000002AAA"
 EVE = "003000000000003AAA"
+
+NUMBERS = itertools.count()
 
 
 def error(code: str, external_id: str | None = None, field: str | None = None, **more: Any) -> dict[str, Any]:
@@ -46,7 +49,7 @@ class Book:
         still: Iterable[str] = (),
     ) -> int:
         """A run that got through a part; `read` is what a window's run read. Returns the run's id."""
-        run = self.start_run(f"manual__{len(runs.last_runs(self.connection, 100))}")
+        run = self.start_run(f"manual__{next(NUMBERS)}")
         with self.connection.transaction(), self.connection.cursor() as cursor:
             error_book.create_part_tables(cursor)
             cursor.executemany(
@@ -63,7 +66,7 @@ class Book:
         return run.id
 
     def failed_run(self, failure: RunError, part: Any = "contacts") -> int:
-        run = self.start_run(f"manual__{len(runs.last_runs(self.connection, 100))}")
+        run = self.start_run(f"manual__{next(NUMBERS)}")
         error_book.record_run_error(self.connection, run.id, part, failure)
         runs.close_run(self.connection, run.id, "failed")
         return run.id
