@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.conclude import RunReport, conclude_run, record_run_error
-from include.contact_sync.errors import RunError, RunRefused, StoreRefused
+from include.contact_sync.errors import AnotherRunIsActive, RunError, RunRefused, StoreRefused
 from include.contact_sync.extract import extract_accounts, extract_contacts
 from include.contact_sync.load import PlannedPart, apply_plan
 from include.contact_sync.match import match
@@ -215,7 +215,9 @@ def run_all_steps(request: RunRequest) -> RunReport | None:
             transform_contacts(run_id)
             match_contacts(run_id)
             load_contacts(run_id)
-    except (RunError, StoreRefused) as error:
+    except AnotherRunIsActive:
+        raise
+    except (RunError, RunRefused, StoreRefused) as error:
         log.error("%s", error)  # ruff: ignore[error-instead-of-exception] -- the report tells it; a traceback would not help
     except KeyboardInterrupt:
         if (stopped := find_run(request.dag_run_id, must_exist=False)) is not None:

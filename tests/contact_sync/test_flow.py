@@ -712,3 +712,15 @@ def test_rule_6_4_staged_records_that_are_lost_stop_the_run(
     with pytest.raises(RunRefused, match="3 contacts were read from Salesforce, 2 of them are staged"):
         flow.transform_contacts(run_id)
     assert every_value(store, but="sync_runs") == before
+
+
+def test_a_step_that_is_refused_ends_the_run(
+    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_people(organisation)
+
+    def refuse(_run_id: int) -> None:
+        raise RunRefused("the staged data is gone; start a new run")
+
+    monkeypatch.setattr(flow, "match_contacts", refuse)
+    assert sync(settings_with()).run.state == "failed"
