@@ -161,7 +161,7 @@ def test_make_demo_runs_the_demo_and_once_ends_it() -> None:
 
 
 def test_the_checks_of_ci_are_make_test() -> None:
-    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "exec make --no-print-directory test"
+    assert (ROOT / ".ci" / "run").read_text().splitlines()[-1] == "exec make test"
     assert dry_run("test").splitlines() == [".ci/environment dev", "exec .venv/bin/python -m pytest "]
 
 
