@@ -12,7 +12,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from include.salesforce_simulator.generate import DEMO_ACCOUNTS, DEMO_CONTACTS, DEMO_SEED, generate_organisation
+from include.salesforce_simulator.generate import (
+    BENCHMARK_HABITS,
+    DEMO_ACCOUNTS,
+    DEMO_CONTACTS,
+    DEMO_SEED,
+    Habits,
+    generate_organisation,
+)
 from include.salesforce_simulator.options import Options
 from include.salesforce_simulator.server import connection, listen, make_certificate, make_server
 from include.salesforce_simulator.state import State
@@ -24,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         # uvicorn passes the signal on when it has stopped; leaving by exception removes the certificate's folder.
         signal.signal(number, lambda *_: sys.exit(0))
-    organisation = generate_organisation(wanted.data_seed, wanted.contacts, wanted.accounts)
-    state = State(organisation, Options())
+    habits = BENCHMARK_HABITS if wanted.benchmark else Habits()
+    organisation = generate_organisation(wanted.data_seed, wanted.contacts, wanted.accounts, habits)
+    state = State(organisation, Options(keep_pages=wanted.benchmark))
     if wanted.control_token:
         state.control_token = wanted.control_token
     with tempfile.TemporaryDirectory(prefix="salesforce-simulator-") as folder:
@@ -61,6 +69,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data-seed", type=int, default=DEMO_SEED)
     parser.add_argument("--contacts", type=int, default=DEMO_CONTACTS)
     parser.add_argument("--accounts", type=int, default=DEMO_ACCOUNTS)
+    parser.add_argument(
+        "--benchmark",
+        action="store_true",
+        help="two handles for every contact, a hundredth with each fault; pages are rendered once",
+    )
     return parser.parse_args(arguments)
 
 

@@ -1,7 +1,7 @@
 """Bulk API 2.0 query jobs: creation, states, pages of CSV.
 
-A job's rows are found when it is created and rendered when a page is fetched; pages that were prepared beforehand
-(a benchmark's million rows) are served as they are. A job belongs to the API version that created it.
+A job's rows are found when it is created and rendered when a page is fetched; with the option `keep_pages` both are
+kept for the next job that asks the same of the same data. A job belongs to the API version that created it.
 """
 
 import secrets
@@ -119,7 +119,8 @@ class Jobs:
     def __init__(self, organisation: Organisation) -> None:
         self.organisation = organisation
         self._jobs: dict[str, Job] = {}
-        self._prepared: dict[tuple[Any, ...], bytes] = {}
+        self._kept_answers: dict[tuple[Any, ...], Answer] = {}
+        self._kept_pages: dict[tuple[Any, ...], bytes] = {}
         self._serial = 0
         self._lock = threading.Lock()
 
@@ -133,7 +134,8 @@ class Jobs:
             raise Refusal(400, "INVALIDJOB", "unknown columnDelimiter, lineEnding or contentType")
         text = str(wanted.get("query", ""))
         query = read_bulk_query(text)
-        answer, message = self._answer(user, query, operation == "queryAll", options)
+        generation = self.organisation.generation
+        answer, message = self._answer(user, query, operation == "queryAll", options, generation)
         now = as_json(self.organisation.clock.now())
         with self._lock:
             self._serial += 1
@@ -149,7 +151,7 @@ class Jobs:
                 answer.sobject if answer else query.sobject.text,
                 answer,
                 options,
-                self.organisation.generation,
+                generation,
                 message=message,
                 fate="JobComplete" if answer is not None else "Failed",
             )
@@ -157,8 +159,11 @@ class Jobs:
         return job
 
     def _answer(
-        self, user: User, query: soql.Query, deleted_too: bool, options: Options
+        self, user: User, query: soql.Query, deleted_too: bool, options: Options, generation: int
     ) -> tuple[Answer | None, str | None]:
+        key = (query.text, deleted_too, user.username, generation)
+        if key in self._kept_answers:
+            return self._kept_answers[key], None
         try:
             answer = answer_query(self.organisation, user, query, deleted_too=deleted_too)
         except Refusal as refusal:
@@ -168,7 +173,11 @@ class Jobs:
         for one in answer.selected:
             if one.definition.type == "address":
                 raise _restriction("Selecting compound data not supported in Bulk Query")
-        return (answer if query.order else in_chunk_order(answer)), None
+        if not query.order:
+            answer = in_chunk_order(answer)
+        if options.keep_pages:
+            self._kept_answers[key] = answer
+        return answer, None
 
     def find(self, identifier: str, version: str) -> Job:
         """A job by its id; only the API version that made it may ask."""
@@ -201,7 +210,10 @@ class Jobs:
         rows = min(wanted or job.options.bulk_page_size, job.options.bulk_page_cap, cap)
         start = job.start_of(locator)
         end = min(start + rows, len(answer))
-        body = self._prepared.get(_key(job, start, end)) or _render(job, answer, start, end)
+        key = _key(job, start, end)
+        body = self._kept_pages.get(key) or _render(job, answer, start, end)
+        if job.options.keep_pages:
+            self._kept_pages[key] = body
         return Page(body, end - start, job.locator_at(end) if end < len(answer) else None)
 
     def page_locators(self, job: Job, locator: str | None) -> tuple[list[str], str | None]:
@@ -212,17 +224,6 @@ class Jobs:
         starts = list(range(start, max(len(answer), 1), size))
         shown, rest = starts[:_PAGES_PER_ANSWER], starts[_PAGES_PER_ANSWER:]
         return [job.locator_at(row) for row in shown], job.locator_at(rest[0]) if rest else None
-
-    def prepare(self, user: User, wanted: dict[str, Any], rows: int, options: Options) -> int:
-        """Render every page of a query beforehand, for jobs that ask the same of the same data; returns how many."""
-        job = self.create(user, "0", wanted, options)
-        assert job.answer is not None
-        starts = range(0, len(job.answer), rows)
-        for start in starts:
-            end = min(start + rows, len(job.answer))
-            self._prepared[_key(job, start, end)] = _render(job, job.answer, start, end)
-        del self._jobs[job.id]
-        return len(starts)
 
 
 def read_bulk_query(text: str) -> soql.Query:

@@ -184,11 +184,6 @@ class Control:
         """Count from zero."""
         self._state.calls.__init__()  # type: ignore[misc]
 
-    def prepare(self, query: str, operation: str = "query", rows: int = 50_000) -> int:
-        """Render the pages of a bulk query beforehand; returns how many."""
-        user = self._organisation.integration_user
-        return self._state.jobs.prepare(user, {"query": query, "operation": operation}, rows, self._state.options)
-
     def start_again(self) -> None:
         """Bring everything back to how it was when the simulator started."""
         self._state.start_again()

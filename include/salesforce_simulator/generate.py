@@ -6,6 +6,7 @@ happens, a few that look dangerous and must survive, and some that were deleted 
 """
 
 import unicodedata
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -47,15 +48,34 @@ _EXTENSION_STYLES = (" ext. {}", " x{}", ";ext={}", " Ext {}")
 Columns = dict[str, pa.Array]
 
 
+@dataclass(frozen=True)
+class Habits:
+    """Which share of the contacts has what; `planted`: how many of them are planted with each fault."""
+
+    private: float = 0.055
+    email: float = 0.94
+    phone: float = 0.55
+    mobile_phone: float = 0.6
+    twitter: float = 0.25
+    planted: float = 0.002
+
+
+BENCHMARK_HABITS = Habits(private=0, email=1, phone=1, mobile_phone=0, twitter=0, planted=0.01)
+"""Two handles each, and a hundredth of the contacts with each fault."""
+
+
 def generate_organisation(
-    seed: int = DEMO_SEED, contacts: int = DEMO_CONTACTS, accounts: int = DEMO_ACCOUNTS
+    seed: int = DEMO_SEED,
+    contacts: int = DEMO_CONTACTS,
+    accounts: int = DEMO_ACCOUNTS,
+    habits: Habits = Habits(),
 ) -> Organisation:
     """An organisation of this size."""
     random = np.random.default_rng(seed)
     users = make_users()
     places = random.choice(len(PLACES), accounts, p=_shares())
     account_columns, domains = _make_accounts(random, places, users)
-    contact_columns = _make_contacts(random, contacts, account_columns["Id"], places, domains, users)
+    contact_columns = _make_contacts(random, contacts, account_columns["Id"], places, domains, users, habits)
     organisation = Organisation(
         Table(schema.CONTACT, contact_columns),
         Table(schema.ACCOUNT, account_columns),
@@ -64,7 +84,7 @@ def generate_organisation(
     )
     for view in _make_list_views():
         organisation.list_views[view.id] = view
-    plant(organisation, random, NEWEST)
+    plant(organisation, random, NEWEST, habits.planted)
     return organisation
 
 
@@ -155,11 +175,12 @@ def _make_contacts(
     account_places: np.ndarray,
     domains: pa.Array,
     users: list[User],
+    habits: Habits,
 ) -> Columns:
     accounts = len(account_ids)
     # A few accounts have many contacts, most have a few; every eighteenth contact is private.
     account = np.minimum((random.random(count) ** 1.7 * accounts).astype(np.int64), max(accounts - 1, 0))
-    private = (random.random(count) < 0.055) | (accounts == 0)
+    private = (random.random(count) < habits.private) | (accounts == 0)
     places = np.where(
         private, random.choice(len(PLACES), count, p=_shares()), account_places[account] if accounts else 0
     )
@@ -183,9 +204,9 @@ def _make_contacts(
         "LastName": last,
         "FirstName": _some(random, first, 0.985),
         "Salutation": _some(random, _choose(random, ("Mr.", "Ms.", "Mrs.", "Dr.", "Prof."), count), 0.4),
-        "Email": _some(random, _spread_case(random, _numbered_address(address)), 0.94),
-        "Phone": _some(random, _extended(random, _phones(random, places, "landlines", serials)), 0.55),
-        "MobilePhone": _some(random, _phones(random, places, "mobiles", serials), 0.6),
+        "Email": _some(random, _spread_case(random, _numbered_address(address)), habits.email),
+        "Phone": _some(random, _extended(random, _phones(random, places, "landlines", serials)), habits.phone),
+        "MobilePhone": _some(random, _phones(random, places, "mobiles", serials), habits.mobile_phone),
         "Title": _some(random, _choose(random, TITLES, count), 0.8),
         "Department": _some(random, _choose(random, DEPARTMENTS, count), 0.6),
         "LeadSource": _some(
@@ -201,7 +222,7 @@ def _make_contacts(
         "Score__c": _some(random, pa.array(np.round(random.random(count) * 100, 1)), 0.85),
         "Newsletter__c": pa.array(random.random(count) < 0.45),
         "Renewal__c": _some(random, _moments(random, count, 720, NEWEST + timedelta(days=500)), 0.5),
-        "Twitter__c": _some(random, _join(_choose(random, ("@", "@", ""), count), handle, ""), 0.25),
+        "Twitter__c": _some(random, _join(_choose(random, ("@", "@", ""), count), handle, ""), habits.twitter),
         "LinkedIn__c": _some(
             random, _join(_same("https://www.linkedin.com/in/", count), _numbered(handle, "-"), ""), 0.3
         ),

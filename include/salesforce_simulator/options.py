@@ -17,6 +17,8 @@ class Options:
         bulk_nulls: `quoted` (`""`) or `bare` (nothing between the delimiters).
         bulk_datetimes: `Z` or `+0000`, the end of a datetime in CSV.
         bulk_refuses_fields: an unknown field is refused `at_creation`, or makes a `failed_job`.
+        keep_pages: a page of results is rendered once and served again to whoever asks the same of the same data:
+            a benchmark measures its client then.
         bulk_charset: whether the content type of a page names UTF-8.
         gzip: compress what a client accepts compressed.
         list_view_id_length: characters of the id in a list view's describe.
@@ -35,6 +37,7 @@ class Options:
     bulk_nulls: str = "quoted"
     bulk_datetimes: str = "Z"
     bulk_refuses_fields: str = "at_creation"
+    keep_pages: bool = False
     bulk_charset: bool = True
     gzip: bool = False
     list_view_id_length: int = 15

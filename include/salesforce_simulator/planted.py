@@ -13,7 +13,6 @@ from include.salesforce_simulator import ids
 from include.salesforce_simulator.organisation import Organisation
 from include.salesforce_simulator.table import Table
 
-_SHARE = 0.002
 _FEWEST = 4
 _FEWEST_CONTACTS = 200
 _FEWEST_ACCOUNTS = 20
@@ -42,18 +41,18 @@ HOSTILE: tuple[dict[str, str], ...] = (
 _LOOK_ALIKES = ("003HsAAAAAAaBcD", "003HsAAAAAAAbCd", "003HsAAAAAAabcd")
 
 
-def plant(organisation: Organisation, random: np.random.Generator, newest: datetime) -> None:
-    """Change an organisation that was just made; a very small one stays as it is."""
+def plant(organisation: Organisation, random: np.random.Generator, newest: datetime, share: float) -> None:
+    """Change an organisation that was just made; a very small one stays as it is. `share`: of the records, of a kind."""
     contacts, accounts = organisation.table("Contact"), organisation.table("Account")
     if len(accounts) >= _FEWEST_ACCOUNTS:
-        _plant_taken_domains(accounts, random)
+        _plant_taken_domains(accounts, random, share)
     if len(contacts) >= _FEWEST_CONTACTS:
-        _Planting(organisation, contacts, random, newest).all()
+        _Planting(organisation, contacts, random, newest, share).all()
 
 
-def _plant_taken_domains(accounts: Table, random: np.random.Generator) -> None:
+def _plant_taken_domains(accounts: Table, random: np.random.Generator, share: float) -> None:
     """Accounts that name the domain of another, written differently."""
-    count = max(_FEWEST, int(len(accounts) * _SHARE))
+    count = max(_FEWEST, int(len(accounts) * share))
     rows = random.choice(len(accounts), 2 * count, replace=False)
     forms = ("https://WWW.{}/", "http://{}/about", "{}", "https://{}/en/index.html?from=x")
     for number, (holder, claimant) in enumerate(rows.reshape(-1, 2)):
@@ -66,11 +65,11 @@ class _Planting:
     """Plants in contacts that were not used yet."""
 
     def __init__(
-        self, organisation: Organisation, contacts: Table, random: np.random.Generator, newest: datetime
+        self, organisation: Organisation, contacts: Table, random: np.random.Generator, newest: datetime, share: float
     ) -> None:
         self._organisation = organisation
         self._contacts = contacts
-        self._count = max(_FEWEST, int(len(contacts) * _SHARE))
+        self._count = max(_FEWEST, int(len(contacts) * share))
         self._newest = newest
         # Whoever is planted has an e-mail and an account, so that nothing but the planted fault befalls it.
         usable = np.asarray(contacts.column("Email").is_valid()) & np.asarray(contacts.column("AccountId").is_valid())

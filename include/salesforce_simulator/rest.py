@@ -77,7 +77,14 @@ class Call:
 
 def answer_json(content: Any, status: int = 200) -> Response:
     """JSON as Salesforce sends it."""
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return _json_response(_json(content), status)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _json_response(text: str, status: int = 200) -> Response:
     return Response(text.encode("utf-8", "surrogatepass"), status, {"Content-Type": "application/json;charset=UTF-8"})
 
 
@@ -109,7 +116,8 @@ def _first_page(call: Call, *, deleted_too: bool) -> Response:
     answer = evaluate.answer_query(call.state.organisation, call.user, understood, deleted_too=deleted_too)
     if understood.counts:
         return answer_json({"totalSize": answer.total, "done": True, "records": []})
-    cursor = Cursor(answer, call.token, _wanted_page_size(call))
+    key = (understood.text, deleted_too, call.user.username, call.state.organisation.generation)
+    cursor = Cursor(answer, call.token, _wanted_page_size(call), call.state.kept_pages(key))
     return _page(call, cursor, None, 0)
 
 
@@ -143,8 +151,12 @@ def _page(call: Call, cursor: Cursor, identifier: str | None, start: int) -> Res
     if not done:
         identifier = identifier or call.state.open_cursor(cursor)
         content["nextRecordsUrl"] = f"{call.base}/query/{identifier}-{end}"
-    content["records"] = render_records(cursor.answer.slice(start, end - start), call.base)
-    return answer_json(content)
+    records = cursor.kept_pages.get((start, end))
+    if records is None:
+        records = cursor.kept_pages[start, end] = _json(
+            render_records(cursor.answer.slice(start, end - start), call.base)
+        )
+    return _json_response(f'{_json(content)[:-1]},"records":{records}}}')
 
 
 def list_objects(call: Call) -> Response:

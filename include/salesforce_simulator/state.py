@@ -29,6 +29,7 @@ class Cursor:
     answer: Answer
     token: str
     page_size: int
+    kept_pages: dict[tuple[int, int], str]
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class State:
         self.jobs = Jobs(organisation)
         self.calls = Calls()
         self._cursors: dict[str, Cursor] = {}
+        self._kept_pages: dict[tuple[object, ...], dict[tuple[int, int], str]] = {}
         self._metered: deque[datetime] = deque()
 
     def start_again(self) -> None:
@@ -95,6 +97,10 @@ class State:
         identifier = f"{self.options.locator_form}{letters}"[:15].ljust(15, "0") + "AAA"
         self._cursors[identifier] = cursor
         return identifier
+
+    def kept_pages(self, query: tuple[object, ...]) -> dict[tuple[int, int], str]:
+        """Where the rendered records of a query's pages are kept, by their first row and the one after the last."""
+        return self._kept_pages.setdefault(query, {}) if self.options.keep_pages else {}
 
     def cursor(self, identifier: str, token: str) -> Cursor:
         """An open query, for the session that opened it."""

@@ -208,11 +208,11 @@ def test_a_page_is_no_larger_than_the_service_likes(api: Api) -> None:
     )
 
 
-def test_prepared_pages_are_what_would_have_been_rendered_until_something_changes(api: Api) -> None:
+def test_kept_pages_are_what_would_have_been_rendered_until_something_changes(api: Api) -> None:
     query = "SELECT Id, Title FROM Contact WHERE AccountId != null"
     rendered = api.page(api.finished_job(query), maxRecords=1000).text
-    assert api.sim.control.prepare(query=query, rows=1000) == 2
-    assert len(api.get("/jobs/query").json()["records"]) == 1
+    api.sim.control.change_options(keep_pages=True)
+    assert api.page(api.finished_job(query), maxRecords=1000).text == rendered
     job = api.finished_job(query)
     assert api.page(job, maxRecords=1000).text == rendered
     one = rows(rendered)[1][0]

@@ -9,7 +9,7 @@ import phonenumbers
 import pyarrow as pa
 import pytest
 
-from include.salesforce_simulator.generate import NEWEST, generate_organisation
+from include.salesforce_simulator.generate import BENCHMARK_HABITS, NEWEST, generate_organisation
 from include.salesforce_simulator.organisation import Organisation
 from include.salesforce_simulator.planted import BAD_EMAILS, BAD_LEVELS, BAD_PHONES, HOSTILE
 
@@ -173,3 +173,14 @@ def test_stamps_are_not_younger_than_the_organisation_and_many_are_shared(demo: 
     values = stamps.to_pylist()
     assert max(values) <= NEWEST
     assert Counter(values).most_common(1)[0][1] > 200
+
+
+def test_in_a_benchmark_everybody_has_two_handles_but_for_a_hundredth_with_each_fault() -> None:
+    contacts = generate_organisation(contacts=3000, accounts=150, habits=BENCHMARK_HABITS).table("Contact")
+    handles = ("Email", "Phone", "MobilePhone", "Twitter__c")
+    counts = Counter(
+        sum(values) for values in zip(*(contacts.column(name).is_valid().to_pylist() for name in handles), strict=True)
+    )
+    assert counts[2] > 2700
+    assert counts[0] == 30
+    assert contacts.column("AccountId").null_count == 0

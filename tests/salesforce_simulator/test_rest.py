@@ -326,3 +326,12 @@ def test_an_answer_is_compressed_when_that_is_wanted_and_accepted(api: Api) -> N
     plain = api.call("GET", "/limits", headers={"Accept-Encoding": "identity"})
     assert "Content-Encoding" not in plain.headers
     assert plain.json()
+
+
+def test_kept_pages_are_what_would_have_been_rendered_until_something_changes(api: Api) -> None:
+    query = "SELECT Id, Title, Account.Name FROM Contact ORDER BY Id"
+    rendered = api.query(query)["records"]
+    api.sim.control.change_options(keep_pages=True)
+    assert api.query(query)["records"] == api.query(query)["records"] == rendered
+    api.sim.control.update(sobject="Contact", ids=[rendered[0]["Id"]], values={"Title": "Changed"})
+    assert api.query(query)["records"][0]["Title"] == "Changed"
