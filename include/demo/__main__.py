@@ -7,7 +7,6 @@ start and what the run has to show; how processes are kept in hand is in `includ
 
 import argparse
 import hashlib
-import json
 import os
 import shlex
 import sys
@@ -32,6 +31,7 @@ from include.demo.processes import (
     only_one,
     stop_when_parent_ends,
 )
+from include.demo.salesforce import start_simulator
 from include.demo.show import Progress, describe_result, read_result, show
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -55,14 +55,6 @@ class Demo:
     def mail(self) -> Path:
         """Where the e-mails are kept."""
         return self.home / "mail"
-
-
-@dataclass(frozen=True)
-class Salesforce:
-    """How the simulated Salesforce is reached: an Airflow connection, and variables that let its certificate be trusted."""
-
-    connection: Mapping[str, object]
-    environment: Mapping[str, str]
 
 
 def run_demo(home: Path, once: bool) -> int:
@@ -102,7 +94,7 @@ def start_demo(home: Path, parts: Parts) -> Demo:
     postgres = start_postgres(home / "postgres", ["airflow", "contacts"], parts)
     _write_psql(home / "psql", postgres)
     smtp_port = _start_mail_sink(home / "mail", parts, base)
-    salesforce = _start_simulator(home / "salesforce", parts, base)
+    salesforce = start_simulator(home / "salesforce", parts, base)
     password = airflow.make_password(_folder(home / "airflow"))
     while True:
         environment = airflow.make_environment(
@@ -235,29 +227,6 @@ def _start_mail_sink(folder: Path, parts: Parts, environment: Mapping[str, str])
     return parts.start_on_free_port(
         "mail", lambda port: parts.start("mail", [*command, str(port)], environment=environment), accepts_connections
     )
-
-
-def _start_simulator(folder: Path, parts: Parts, environment: Mapping[str, str]) -> Salesforce:
-    """The organisation is made anew from its seed each time, so that a second run finds what the first found."""
-    certificate = _folder(folder) / "ca.pem"
-    command = [sys.executable, "-m", "include.salesforce_simulator", "--ca-file", str(certificate), "--port"]
-    log = parts.logs / "salesforce.log"
-    parts.start_on_free_port(
-        "salesforce",
-        lambda port: parts.start("salesforce", [*command, str(port)], environment=environment),
-        lambda port: _first_json_line(log) is not None,
-    )
-    ready = _first_json_line(log)
-    if ready is None:
-        raise DemoError(f"the simulated Salesforce does not say how it is reached; its log: {log}")
-    (folder / "simulator.json").write_text(ready, encoding="utf-8")
-    return Salesforce(json.loads(ready)["connections"]["client_credentials"], {"REQUESTS_CA_BUNDLE": str(certificate)})
-
-
-def _first_json_line(log: Path) -> str | None:
-    """The line in which the simulator says that it listens, and how it is reached."""
-    lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-    return next((line for line in lines if line.startswith("{") and line.endswith("\n")), None)
 
 
 def _smtp_connection(port: int) -> dict[str, object]:

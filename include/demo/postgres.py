@@ -15,9 +15,10 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -88,7 +89,13 @@ def remove_postgres(folder: Path) -> None:
         folder.unlink()
 
 
-def start_postgres(folder: Path, databases: Sequence[str], parts: Parts, socket_folder: Path | None = None) -> Server:
+def start_postgres(
+    folder: Path,
+    databases: Sequence[str],
+    parts: Parts,
+    socket_folder: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
+) -> Server:
     """Start the server whose data lies in the folder, made on first use, and make the databases that are missing."""
     home, user = _make_home(folder)
     programs = _find_programs(home, user)
@@ -101,7 +108,7 @@ def start_postgres(folder: Path, databases: Sequence[str], parts: Parts, socket_
     def start(port: int) -> Part:
         return parts.start(
             "postgres",
-            _server_command(programs, data, port, socket_folder),
+            _server_command(programs, data, port, socket_folder, settings),
             environment=_ENVIRONMENT,
             folder=home,
             user=user,
@@ -126,7 +133,9 @@ def start_postgres(folder: Path, databases: Sequence[str], parts: Parts, socket_
 _ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
 
 
-def _server_command(programs: Path, data: Path, port: int, socket_folder: Path | None) -> list[str]:
+def _server_command(
+    programs: Path, data: Path, port: int, socket_folder: Path | None, settings: Mapping[str, str]
+) -> list[str]:
     options = {
         "listen_addresses": "" if socket_folder else HOST,
         "port": port,
@@ -134,6 +143,7 @@ def _server_command(programs: Path, data: Path, port: int, socket_folder: Path |
         "unix_socket_directories": f'"{socket_folder}"' if socket_folder else "",
         "timezone": "UTC",
         "log_timezone": "UTC",
+        **settings,
     }
     return [str(programs / "postgres"), "-D", str(data), *(f"--{name}={value}" for name, value in options.items())]
 

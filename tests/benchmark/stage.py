@@ -1,0 +1,138 @@
+"""What a benchmark plays on: a PostgreSQL server and a simulated Salesforce, each a process of its own on loopback.
+
+Every measure is a command in a fresh process, whose seconds, processor time and peak memory the operating system tells.
+"""
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from include.demo.postgres import Server, remove_postgres, start_postgres
+from include.demo.processes import Parts
+from include.demo.salesforce import Salesforce, start_simulator
+from include.salesforce_simulator.control import ControlClient
+
+PROJECT = Path(__file__).resolve().parents[2]
+SETTINGS = Path(__file__).with_name("settings.yaml")
+CONTACTS_OF_AN_ACCOUNT = 20
+DELETED = 0.03
+"""The share of the organisation's contacts that are in its recycle bin; they come on top."""
+
+POSTGRES_SETTINGS = {
+    "shared_buffers": "1GB",
+    "max_wal_size": "8GB",
+    "checkpoint_timeout": "15min",
+}
+"""What anybody sets who loads a million rows; all else is as PostgreSQL delivers it."""
+
+
+class CommandFailed(Exception):
+    """A measured command did not end well."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One command: wall and processor seconds, peak memory of its largest process in MB, what it printed."""
+
+    seconds: float
+    processor_seconds: float
+    peak_mb: int
+    output: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The running servers, and the environment of a command that finds them."""
+
+    contacts: int
+    folder: Path
+    parts: Parts
+    postgres: Server
+    salesforce: Salesforce
+    control: ControlClient
+    base: Mapping[str, str]
+
+    def environment(self, database: str) -> dict[str, str]:
+        """The environment of a command of ours that syncs into `database`."""
+        return {
+            **self.base,
+            **self.salesforce.environment,
+            "AIRFLOW_HOME": str(self.folder / "airflow"),
+            "CONTACT_SYNC_STAGING": f"file://{self.folder / 'staging'}",
+            "AIRFLOW_CONN_SALESFORCE_DEFAULT": json.dumps(self.salesforce.connection),
+            "AIRFLOW_CONN_CONTACTS_DB": json.dumps(self.postgres.airflow_connection(database)),
+        }
+
+    def ours(self, database: str, arguments: Sequence[str]) -> Measured:
+        """Run a Python module of the project, such as `["include.contact_sync", "run"]`, in a fresh process."""
+        return measure([sys.executable, "-m", *arguments], self.environment(database), self.folder / "command.log")
+
+    def make_database(self, name: str, template: str = "template1") -> None:
+        """A new database, a copy of `template`; one of that name is replaced."""
+        database, model = sql.Identifier(name), sql.Identifier(template)
+        with psycopg.connect(self.postgres.uri("postgres"), autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, model))
+            connection.execute("CHECKPOINT")  # what was copied is not to be written out during a measure
+
+    def connect(self, database: str) -> psycopg.Connection[Any]:
+        """A connection to look into a database."""
+        return psycopg.connect(self.postgres.uri(database), autocommit=True)
+
+
+@contextmanager
+def prepare_stage(contacts: int) -> Generator[Stage]:
+    """Start both servers, with an organisation of so many contacts; nothing of it stays afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="contact-sync-benchmark-"))
+    folder.chmod(0o711 if os.geteuid() == 0 else 0o700)  # PostgreSQL runs as another user then and has to get through
+    base = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    base |= {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
+    size = [
+        f"--contacts={round(contacts / (1 - DELETED))}",
+        f"--accounts={max(20, contacts // CONTACTS_OF_AN_ACCOUNT)}",
+    ]
+    try:
+        with Parts(folder / "logs", folder / "processes.json") as parts:
+            postgres = start_postgres(folder / "postgres", [], parts, settings=POSTGRES_SETTINGS)
+            salesforce = start_simulator(folder / "salesforce", parts, base, ["--benchmark", *size])
+            control = ControlClient(
+                salesforce.url, salesforce.control_token, salesforce.environment["REQUESTS_CA_BUNDLE"]
+            )
+            yield Stage(contacts, folder, parts, postgres, salesforce, control, base)
+            control.close()
+    finally:
+        remove_postgres(folder / "postgres")
+        shutil.rmtree(folder)
+
+
+def measure(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Measured:
+    """Run a command to its end.
+
+    Raises:
+        CommandFailed: with the end of what it wrote to standard error.
+    """
+    output = log.with_suffix(".out")
+    started = time.monotonic()
+    with log.open("wb") as errors, output.open("wb") as results:
+        process = Popen(list(command), env=dict(environment), stdout=results, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        told = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
+        raise CommandFailed(f"{' '.join(command[1:])} ended with {process.returncode}\n{told}")
+    return Measured(
+        seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024, output.read_text(errors="replace")
+    )
