@@ -1,13 +1,15 @@
 """Small worlds, full of collisions on purpose, and the product's answer to them without a database.
 
-World n is always the same world. Worlds of one batch share a mapping and nothing else: ids and handles carry the
-world's number, so that `together` can put many of them before the product at once and each must come out as if alone.
+Worlds of one batch share a mapping and nothing else: ids and handles carry the world's number, so that `together` can
+put many of them before the product at once and each must come out as if alone. `batches_of_worlds` lets Hypothesis
+draw them; batch n of `batch_of_worlds` is always the same.
 """
 
 from random import Random
 from typing import Any
 
 import pyarrow as pa
+from hypothesis import strategies as st
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.match import Plan, StoredRecords, match
@@ -54,10 +56,18 @@ def world_of(contact: Contact) -> int:
 
 def batch_of_worlds(number: int, count: int) -> list[World]:
     """Worlds that share a mapping and the fields that are missing."""
-    draw = Random(number)
+    return _batch(Random(number), number * count, count)
+
+
+def batches_of_worlds(count: int) -> st.SearchStrategy[list[World]]:
+    """The same, drawn by Hypothesis."""
+    return st.randoms(use_true_random=False).map(lambda draw: _batch(draw, 1, count))
+
+
+def _batch(draw: Random, first: int, count: int) -> list[World]:
     mapping = draw.choice(MAPPINGS)
     missing = {draw.choice(mapping)[0]} if mapping and draw.random() < 0.25 else set()
-    return [_World(draw, number * count + at, mapping, missing).build() for at in range(count)]
+    return [_World(draw, first + at, mapping, missing).build() for at in range(count)]
 
 
 class _World:
