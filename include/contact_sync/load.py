@@ -26,7 +26,7 @@ from include.contact_sync.errors import RetryableError, StoreRefused, StoreUnava
 from include.contact_sync.plan import Plan
 from include.contact_sync.store import error_book, runs
 from include.contact_sync.store.connection import connect, sql
-from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, join_present, json_strings
+from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, join_present, json_strings, wrapped
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +263,7 @@ def _update_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Column
         "id": changed["id"],
         "external_id": _external_ids(clean, changed),
         "custom_set": _json_object(new) if new else pa.repeat("{}", count),
-        "custom_clear": _wrapped("[", join_present(cleared), "]") if cleared else pa.repeat("[]", count),
+        "custom_clear": wrapped("[", join_present(cleared), "]") if cleared else pa.repeat("[]", count),
     }
     rows |= {field.name: changed[field.name] for field in columns.plain}
     if is_contacts:
@@ -369,11 +369,11 @@ def _handles_as_json(handles: pa.Table, records: Ids) -> pa.Array:
     starts = np.searchsorted(at, records, side="left")
     ends = np.searchsorted(at, records, side="right")
     rows = handles.slice(starts[0], ends[-1] - starts[0]).combine_chunks()
-    entries = _wrapped(
+    entries = wrapped(
         '{"source": "', rows["source"], '", "handle": ', json_strings(rows["handle"].combine_chunks()), "}"
     )
     offsets = pa.array(np.append(starts, ends[-1]) - starts[0], pa.int32())
-    joined = _wrapped("[", pc.binary_join(pa.ListArray.from_arrays(offsets, entries), ", "), "]")
+    joined = wrapped("[", pc.binary_join(pa.ListArray.from_arrays(offsets, entries), ", "), "]")
     return _only_where(pa.array(ends > starts), joined)
 
 
@@ -424,14 +424,8 @@ def _only_where(mask: pa.ChunkedArray, texts: Any) -> Any:
 
 def _json_object(values: JsonTexts) -> pa.Array:
     """One JSON object a row, of JSON texts by key; null values are left out."""
-    pieces = [_wrapped(f"{json.dumps(key, ensure_ascii=False)}: ", text) for key, text in values.items()]
-    return _wrapped("{", join_present(pieces), "}")
-
-
-def _wrapped(*texts: Any) -> pa.Array:
-    """The texts of each row one after the other; null where one of them is null."""
-    joined = pc.binary_join_element_wise(*texts, "")
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+    pieces = [wrapped(f"{json.dumps(key, ensure_ascii=False)}: ", text) for key, text in values.items()]
+    return wrapped("{", join_present(pieces), "}")
 
 
 def _copy(cursor: psycopg.Cursor, table: str, rows: pa.Table) -> None:

@@ -5,15 +5,15 @@ another contact go to `claims`, which settles them exactly as rule 4.9 says. `pl
 and every change. Accounts take the same path as contacts: their handles are domains.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.contact_sync.claims import Claim, Decision, Holder, settle
+from include.contact_sync.claims import Claim, Holder, settle
 from include.contact_sync.columns import Columns
 from include.contact_sync.plan import NONE, Bools, Ints, Plan, write_plan
 from include.contact_sync.transform import CleanRecords
@@ -48,13 +48,24 @@ def match(clean: CleanRecords, stored: StoredRecords, columns: Columns, *, whole
     matching.find_linked()
     matching.find_owners()
     matching.leave_out_records_without_handle()
-    decisions = matching.settle_contested()
-    matching.accept(decisions)
-    return write_plan(matching, decisions, whole_source=whole_source)
+    matching.settle_contested()
+    return write_plan(matching, whole_source=whole_source)
 
 
 class Matching:
-    """The source records and what matching has found out about them, as arrays over the records' rows."""
+    """The source records and what matching has found out about them, as arrays over the records' rows.
+
+    Attributes:
+        claimed: a row for each handle that was read, in the order of `clean.handles`: `record`, `giver`, `number`,
+            `owner` (the row of the stored record that owns it, or NONE), `stored_handle` (its row there, or NONE).
+        stored_handles: a row for each row of `stored.handles`: `row` of the record, `giver`, `number`.
+            A giver is the place of a field in the mapping; a number stands for a pair of source and value.
+        target: the row of the stored record that each source record is linked to, or fills; NONE for a new one.
+        filler: the source record that is linked to each stored record; NONE where there is none.
+        moved: whether the link moves here from a record that Salesforce merged into this one (rule 4.11).
+        collisions: why records are skipped: `record`, `claim` (row of `claimed`), `holder` (the row of the stored record
+            that holds the handle in the end state; one that this run creates has the number -1 - record); in order.
+    """
 
     def __init__(self, clean: CleanRecords, stored: StoredRecords, columns: Columns) -> None:
         self.clean = clean
@@ -65,45 +76,40 @@ class Matching:
         self.stored_ids: Ints = stored.records["id"].to_numpy().astype(np.int64)
         self.stored_is_linked: Bools = pc.is_valid(stored.records["external_id"]).to_numpy().astype(bool)
         self.target: Ints = np.full(self.count, NONE)
-        """The row of the stored record that each source record is linked to, or fills."""
+        self.filler: Ints = np.full(len(self.stored_ids) + 1, NONE)
         self.moved: Bools = np.zeros(self.count, dtype=bool)
-        """Whether the link moves here from a record that Salesforce merged into this one (rule 4.11)."""
         self.skipped: Bools = np.zeros(self.count, dtype=bool)
+        self.linked_now: Bools = np.zeros(self.count, dtype=bool)
         self.without_handle: Bools = np.zeros(self.count, dtype=bool)
+        self.collisions = _collisions([], [], [])
         self.givers = {(column.source, column.salesforce_field): at for at, column in enumerate(columns.handles)}
         # One more than there are, so that NONE finds "not active".
         self.giver_is_active: Bools = np.array([*(not column.missing for column in columns.handles), False])
         self.unreadable = clean.unreadable.to_pandas()
-        unread = self.unreadable.rename(columns={"column": "source"})
-        self._unreadable_handles: Ints = unread["record"].to_numpy(dtype=np.int64) * len(
-            self.giver_is_active
-        ) + self._givers_of(unread)
+        unread = clean.unreadable.rename_columns(["record", "source", "salesforce_field"])
+        self._unreadable_handles: Ints = np.unique(
+            self.unreadable["record"].to_numpy(dtype=np.int64) * len(self.giver_is_active) + self._givers_of(unread)
+        )
 
     # ------------------------------------------------------------------------------------------ links and merges
 
     def find_linked(self) -> None:
         """Rule 4.1, and rule 4.11 for those whose contact is still linked to a record merged into them."""
-        links = pd.DataFrame(
-            {
-                "external_id": self.stored.records["external_id"].to_pandas(),
-                "row": np.arange(len(self.stored_ids)),
-            }
-        ).dropna(subset="external_id")
-        ours = pd.DataFrame({"external_id": self.external_ids.to_pandas()})
-        linked = ours.merge(links, how="left", on="external_id", validate="1:1")
+        theirs, ours = _numbered(self.stored.records["external_id"], self.external_ids)
+        links = pd.DataFrame({"number": theirs, "row": np.arange(len(theirs))}).loc[theirs != NONE]
+        linked = pd.DataFrame({"number": ours}).merge(links, how="left", on="number", validate="1:1")
         self.target = linked["row"].fillna(NONE).to_numpy(dtype=np.int64, copy=True)
-        self._follow_merges(ours, links)
+        self._follow_merges()
+        linked_here = np.flatnonzero(self.target != NONE)
+        self.filler[self.target[linked_here]] = linked_here
 
-    def _follow_merges(self, ours: pd.DataFrame, links: pd.DataFrame) -> None:
+    def _follow_merges(self) -> None:
         winners = follow_chains(self.stored.merges)
         if winners.empty:
             return
         merged = pa.array([*winners["loser"], *winners["winner"]], pa.string())
-        is_merged = pc.is_in(self.external_ids, value_set=merged).to_numpy()
-        sources = ours.assign(record=np.arange(self.count)).loc[is_merged]
-        links = links.loc[
-            pc.is_in(pa.array(links["external_id"], pa.string()), value_set=merged).to_numpy(zero_copy_only=False)
-        ]
+        sources = _rows_of(self.external_ids, merged, "record")
+        links = _rows_of(self.stored.records["external_id"], merged, "row")
         still_here = winners.merge(sources, how="left", left_on="loser", right_on="external_id", validate="1:1")[
             "record"
         ].notna()
@@ -122,42 +128,49 @@ class Matching:
 
     def find_owners(self) -> None:
         """Who owns each handle that was read, and which field gave each stored handle."""
-        stored, claimed = self.stored.handles.to_pandas(), self.clean.handles.to_pandas()
-        stored["row"] = np.searchsorted(self.stored_ids, stored["record_id"].to_numpy(dtype=np.int64))
-        stored["giver"] = self._givers_of(stored)
-        claimed["giver"] = self._givers_of(claimed)
+        stored, claimed = self.stored.handles, self.clean.handles
         # Joined on numbers: pandas finds them several times as fast as two columns of text.
-        numbers = _number_handles(pd.concat([stored[["source", "handle"]], claimed[["source", "handle"]]]))
-        stored["number"], claimed["number"] = numbers[: len(stored)], numbers[len(stored) :]
-        stored["stored_handle"] = np.arange(len(stored))
-        owners = stored[["number", "row", "stored_handle"]].rename(columns={"row": "owner"})
-        claimed = claimed.merge(owners, how="left", on="number", validate="m:1")
-        claimed[["owner", "stored_handle"]] = claimed[["owner", "stored_handle"]].fillna(NONE).astype(np.int64)
-        self.stored_handles, self.claimed = stored, claimed
-        self._mark_kept()
-
-    def _givers_of(self, handles: pd.DataFrame) -> Ints:
-        """The place in the mapping of the field that gave each handle; NONE where it is not mapped to such a handle."""
-        sources, source_names = pd.factorize(handles["source"])
-        fields, field_names = pd.factorize(handles["salesforce_field"])
-        places = np.full((len(source_names) + 1, len(field_names) + 1), NONE)
-        for (source, field), place in self.givers.items():
-            if source in source_names and field in field_names:
-                places[source_names.get_loc(source), field_names.get_loc(field)] = place
-        return places[sources, fields]
-
-    def _mark_kept(self) -> None:
-        """Of the handles of linked records: what a missing or an unreadable field gave before (rules 3.3 and 3.6)."""
-        by_row = np.full(len(self.stored_ids) + 1, NONE)
-        filled = np.flatnonzero(self.target != NONE)
-        by_row[self.target[filled]] = filled
-        record = by_row[self.stored_handles["row"].to_numpy()]
+        stored_numbers, claimed_numbers = _number_handles(stored, claimed)
+        self.stored_handles = pd.DataFrame(
+            {
+                "row": np.searchsorted(self.stored_ids, stored["record_id"].to_numpy()),
+                "giver": self._givers_of(stored),
+                "number": stored_numbers,
+            }
+        )
+        owners = pd.DataFrame(
+            {
+                "number": stored_numbers,
+                "owner": self.stored_handles["row"],
+                "stored_handle": np.arange(stored.num_rows),
+            }
+        )
+        read = pd.DataFrame(
+            {
+                "record": claimed["record"].to_numpy().astype(np.int64),
+                "giver": self._givers_of(claimed),
+                "number": claimed_numbers,
+            }
+        )
+        found = read.merge(owners, how="left", on="number", validate="m:1")
+        self.claimed = found.fillna({"owner": NONE, "stored_handle": NONE}).astype(np.int64)
+        record = self.filler[self.stored_handles["row"].to_numpy()]
         self.kept_for_record = record[self.stays_unread(record, self.stored_handles["giver"].to_numpy())]
+
+    def _givers_of(self, handles: pa.Table) -> Ints:
+        """The place in the mapping of the field that gave each handle; NONE where it is not mapped to such a handle."""
+        (source, sources), (field, fields) = _coded(handles["source"]), _coded(handles["salesforce_field"])
+        names = [(source_name, field_name) for source_name in sources.to_pylist() for field_name in fields.to_pylist()]
+        places = np.full((len(sources) + 1, len(fields) + 1), NONE)
+        places[:-1, :-1] = np.reshape([self.givers.get(name, NONE) for name in names], (len(sources), len(fields)))
+        return places[source, field]
 
     def stays_unread(self, record: Ints, giver: Ints) -> Bools:
         """Whether what the field gave before stays, because it is missing or cannot be read now for the record."""
         missing = (giver != NONE) & ~self.giver_is_active[giver]
-        unreadable = np.isin(record * len(self.giver_is_active) + giver, self._unreadable_handles) & (giver != NONE)
+        unreadable = np.zeros(len(record), dtype=bool)
+        if len(self._unreadable_handles):
+            unreadable = np.isin(record * len(self.giver_is_active) + giver, self._unreadable_handles) & (giver != NONE)
         return (record != NONE) & (missing | unreadable)
 
     def leave_out_records_without_handle(self) -> None:
@@ -174,27 +187,89 @@ class Matching:
 
     # ---------------------------------------------------------------------------------------------- collisions
 
-    def settle_contested(self) -> dict[int, Decision]:
-        """Find the records that could collide; everything else is accepted as it stands (rule 4.2)."""
-        claimed = self.claimed
-        record = claimed["record"].to_numpy()
-        owner = claimed["owner"].to_numpy()
+    def settle_contested(self) -> None:
+        """Find the records that could collide; everything else is accepted as it stands (rule 4.2).
+
+        Those that collide whatever the others do are skipped first; what is still contested then is settled exactly.
+        """
+        record = self.claimed["record"].to_numpy()
+        owner = self.claimed["owner"].to_numpy()
+        number = self.claimed["number"].to_numpy()
         is_foreign = (owner != NONE) & (owner != self.target[record])
+        several_claim_it = self.claimed["number"].duplicated(keep=False).to_numpy()
+        self._skip_the_hopeless(is_foreign, several_claim_it)
+        is_left = ~self.skipped[record]
+        is_foreign &= is_left
+        shared = np.flatnonzero(several_claim_it & is_left)
+        shared = shared[pd.Series(number[shared]).duplicated(keep=False).to_numpy()]
         contested = np.zeros(self.count, dtype=bool)
-        contested[record[claimed["number"].duplicated(keep=False).to_numpy()]] = True
+        contested[record[shared]] = True
         contested[record[is_foreign & (self.target[record] != NONE)]] = True
-        found = self._found_by_handle(claimed.loc[is_foreign & (self.target[record] == NONE), ["record", "owner"]])
+        found = self._found_by_handle(self.claimed.loc[is_foreign & (self.target[record] == NONE), ["record", "owner"]])
         contested[found.loc[~found["is_clear"], "record"].to_numpy()] = True
         self._widen(contested, record, owner, is_foreign)
         clear = found.loc[found["is_clear"].to_numpy() & ~contested[found["record"].to_numpy()]]
         self.target[clear["record"].to_numpy()] = clear["owner"].to_numpy()
-        self.linked_now = np.zeros(self.count, dtype=bool)
         self.linked_now[clear["record"].to_numpy()] = True
-        if not contested.any():
-            return {}
-        claims = self._claims(np.flatnonzero(contested))
-        self.holders = self._holders(claims)
-        return settle(claims, self.holders)
+        if contested.any():
+            self._settle(np.flatnonzero(contested))
+
+    def _skip_the_hopeless(self, is_foreign: Bools, several_claim_it: Bools) -> None:
+        """Skip the unlinked records that want a handle which another record has for certain, and nothing in doubt.
+
+        Their claims are never accepted in any round of rule 4.9, so that nobody else's outcome depends on them. In an
+        ordinary organisation this is almost everybody who collides at all.
+        """
+        record = self.claimed["record"].to_numpy()
+        owner = self.claimed["owner"].to_numpy()
+        foreign, shared = np.flatnonzero(is_foreign), np.flatnonzero(several_claim_it & (owner == NONE))
+        first = self._first_claims(shared)
+        is_certain = self._is_certain(record, foreign, shared[first != shared])
+        stays = self._stays_for_certain(foreign)
+        lost = (first != shared) & is_certain[record[first]]
+        winner = record[first[lost]]
+        winning = np.where(self.target[winner] == NONE, NONE - winner, self.target[winner])
+        in_doubt = self.target != NONE
+        in_doubt[record[foreign[~stays]]] = True
+        in_doubt[record[shared[~lost]]] = True
+        claim = np.concatenate([foreign[stays], shared[lost]])
+        holder = np.concatenate([owner[foreign[stays]], winning])
+        hopeless = ~in_doubt[record[claim]]
+        self.collisions = _collisions(record[claim[hopeless]], claim[hopeless], holder[hopeless])
+        self.skipped[record[claim[hopeless]]] = True
+
+    def _first_claims(self, shared: Ints) -> Ints:
+        """For each of these claims the one of the same handle that comes first in the order of rule 4.8."""
+        record = self.claimed["record"].to_numpy()[shared]
+        claims = pd.DataFrame(
+            {
+                "number": self.claimed["number"].to_numpy()[shared],
+                "order": record + np.where(self.target[record] == NONE, self.count, 0),
+                "claim": shared,
+            }
+        )
+        first = claims.sort_values("order").drop_duplicates("number")
+        return claims.merge(first, how="left", on="number", validate="m:1")["claim_y"].to_numpy(dtype=np.int64)
+
+    def _is_certain(self, record: Ints, foreign: Ints, later: Ints) -> Bools:
+        """Whether a record is accepted whatever the others do: it wants nobody's handle and always comes first."""
+        certain = ~self.skipped & ~self.moved
+        certain[record[foreign]] = False
+        certain[record[later]] = False
+        return certain
+
+    def _stays_for_certain(self, foreign: Ints) -> Bools:
+        """Whether the owner of the handle that each of these claims wants keeps it whatever happens."""
+        wanted = self.claimed["stored_handle"].to_numpy()[foreign]
+        row = self.stored_handles["row"].to_numpy()[wanted]
+        giver = self.stored_handles["giver"].to_numpy()[wanted]
+        record = self.filler[row]
+        claimed_again = np.zeros(len(self.stored_handles) + 1, dtype=bool)
+        is_own = self.claimed["owner"].to_numpy() == self.target[self.claimed["record"].to_numpy()]
+        claimed_again[self.claimed["stored_handle"].to_numpy()[is_own]] = True
+        may_go = (record != NONE) & ~self.without_handle[record] & self.giver_is_active[giver]
+        may_go &= ~self.stays_unread(record, giver) & ~claimed_again[wanted]
+        return self.stored_is_linked[row] & ~may_go
 
     def _found_by_handle(self, found: pd.DataFrame) -> pd.DataFrame:
         """Unlinked records and the contacts that own their handles; clear: one unlinked contact that nobody else wants."""
@@ -211,18 +286,41 @@ class Matching:
         wants_wanted = is_foreign & wanted[owner]
         contested[record[wants_wanted]] = True
 
-    def _claims(self, contested: Ints) -> list[Claim]:
-        rows = self.claimed.loc[np.isin(self.claimed["record"].to_numpy(), contested)].sort_index()
+    def _settle(self, contested: Ints) -> None:
+        """Settle these records among themselves, exactly as rule 4.9 says."""
+        is_contested = np.zeros(self.count, dtype=bool)
+        is_contested[contested] = True
+        rows = np.flatnonzero(is_contested[self.claimed["record"].to_numpy()])
+        claims, claim_of = self._claims(contested, rows)
+        collided = []
+        for record, decision in settle(claims, self._holders(contested, rows)).items():
+            if decision.collisions:
+                collided += [(record, claim_of[record, handle], holder) for handle, holder in decision.collisions]
+            elif self.target[record] == NONE and decision.contact is not None:
+                self.target[record] = decision.contact
+                self.linked_now[record] = True
+        if collided:
+            records, claim, holder = (np.array(column, dtype=np.int64) for column in zip(*collided, strict=True))
+            # A contact that a round creates has the number -1 - order, and a record's order is its row.
+            self.skipped[records] = True
+            self.collisions = pd.concat([self.collisions, _collisions(records, claim, holder)])
+
+    def _claims(self, contested: Ints, rows: Ints) -> tuple[list[Claim], dict[tuple[int, tuple[str, str]], int]]:
+        """The claims of these records, and the row of `claimed` of each of their handles."""
+        read = self.clean.handles.take(pa.array(rows))
         handles: dict[int, dict[tuple[str, str], str]] = {int(record): {} for record in contested}
-        for record, source, handle, field in zip(
-            rows["record"], rows["source"], rows["handle"], rows["salesforce_field"], strict=True
+        claim_of = {}
+        columns = ("record", "source", "handle", "salesforce_field")
+        for row, record, source, handle, field in zip(
+            rows.tolist(), *(read[name].to_pylist() for name in columns), strict=True
         ):
             handles[record][source, handle] = field
+            claim_of[record, (source, handle)] = row
         unreadable: dict[int, set[tuple[str, str]]] = {}
         for record, column, field in self.unreadable.itertuples(index=False):
             if record in handles:
                 unreadable.setdefault(record, set()).add((column, field))
-        return [
+        claims = [
             Claim(
                 record,
                 None if self.target[record] == NONE else int(self.target[record]),
@@ -231,46 +329,66 @@ class Matching:
             )
             for record in handles
         ]
+        return claims, claim_of
 
-    def _holders(self, claims: Iterable[Claim]) -> dict[int, Holder]:
-        claims = list(claims)
-        records = np.array([claim.order for claim in claims])
-        rows = self.target[records]
-        involved = self.claimed.loc[np.isin(self.claimed["record"].to_numpy(), records), "owner"].to_numpy()
-        involved = np.unique(np.concatenate([rows, involved]))
+    def _holders(self, contested: Ints, rows: Ints) -> dict[int, Holder]:
+        """The stored records that these are linked to, or that own one of their handles."""
+        involved = np.unique(np.concatenate([self.target[contested], self.claimed["owner"].to_numpy()[rows]]))
         involved = involved[involved != NONE]
-        stored = self.stored_handles
-        stored = stored.loc[np.isin(stored["row"].to_numpy(), involved)]
+        is_involved = np.zeros(len(self.stored_ids) + 1, dtype=bool)
+        is_involved[involved] = True
+        owned = np.flatnonzero(is_involved[self.stored_handles["row"].to_numpy()])
+        texts = self.stored.handles.take(pa.array(owned))
         handles: dict[int, dict[tuple[str, str], tuple[str, str] | None]] = {int(row): {} for row in involved}
-        for row, source, handle, field, active in zip(
-            stored["row"],
-            stored["source"],
-            stored["handle"],
-            stored["salesforce_field"],
-            self.giver_is_active[stored["giver"].to_numpy()],
+        for row, active, source, handle, field in zip(
+            self.stored_handles["row"].to_numpy()[owned].tolist(),
+            self.giver_is_active[self.stored_handles["giver"].to_numpy()[owned]].tolist(),
+            *(texts[name].to_pylist() for name in ("source", "handle", "salesforce_field")),
             strict=True,
         ):
             handles[row][source, handle] = (source, field) if active else None
         return {row: Holder(bool(self.stored_is_linked[row]), handles[row]) for row in handles}
-
-    def accept(self, decisions: dict[int, Decision]) -> None:
-        for record, decision in decisions.items():
-            if decision.collisions:
-                self.skipped[record] = True
-            elif self.target[record] == NONE and decision.contact is not None:
-                self.target[record] = decision.contact
-                self.linked_now[record] = True
 
     @property
     def created(self) -> Bools:
         return ~self.skipped & (self.target == NONE)
 
 
-def _number_handles(handles: pd.DataFrame) -> Ints:
-    """A number for each pair of source and handle, equal where both are equal."""
-    sources, source_names = pd.factorize(handles["source"])
-    values, _ = pd.factorize(handles["handle"])
-    return values.astype(np.int64) * (len(source_names) + 1) + sources
+def _collisions(record: npt.ArrayLike, claim: npt.ArrayLike, holder: npt.ArrayLike) -> pd.DataFrame:
+    return pd.DataFrame({"record": record, "claim": claim, "holder": holder}, dtype=np.int64)
+
+
+# ------------------------------------------------------------------------------------------------ texts as numbers
+
+
+def _numbered(*columns: pa.ChunkedArray) -> list[Ints]:
+    """Each column with a number for every text, equal wherever the texts are, in whichever column; NONE for null."""
+    chunks = [chunk.cast(pa.string()) for column in columns for chunk in column.chunks]
+    codes, _ = _coded(pa.chunked_array(chunks, pa.string()))
+    return np.split(codes, np.cumsum([len(column) for column in columns])[:-1])
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+    """The place of each text among the distinct ones (NONE for null), and the distinct ones."""
+    coded = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    if not coded.num_chunks:
+        return np.array([], dtype=np.int64), pa.array([], pa.string())
+    places = [chunk.indices.cast(pa.int64()).fill_null(NONE).to_numpy() for chunk in coded.chunks]
+    return np.concatenate(places), coded.chunk(0).dictionary
+
+
+def _number_handles(*tables: pa.Table) -> list[Ints]:
+    """For each table of handles a number for every pair of source and value, equal where both are."""
+    sources = _numbered(*(table["source"] for table in tables))
+    handles = _numbered(*(table["handle"] for table in tables))
+    kinds = 1 + max((int(codes.max()) for codes in sources if len(codes)), default=0)
+    return [handle * kinds + source for handle, source in zip(handles, sources, strict=True)]
+
+
+def _rows_of(ids: pa.ChunkedArray, wanted: pa.Array, name: str) -> pd.DataFrame:
+    """Where the wanted ids stand: `external_id` and the row, called `name`."""
+    rows = pc.indices_nonzero(pc.is_in(ids, value_set=wanted)).cast(pa.int64())
+    return pd.DataFrame({"external_id": ids.take(rows).to_pandas(), name: rows.to_numpy()})
 
 
 def follow_chains(merges: pa.Table) -> pd.DataFrame:

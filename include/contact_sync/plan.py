@@ -4,9 +4,8 @@ Nothing is decided about who is who any more; that was `match`. Here values are 
 are given and released, and collisions become errors that name their holders. `load` writes what the plan lists.
 """
 
-import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.contact_sync.claims import Decision
 from include.contact_sync.columns import TAKEN_CODES, Part
-from include.contact_sync.transform import ERRORS_SCHEMA
+from include.contact_sync.transform import ERRORS_SCHEMA, json_strings, wrapped
 
 if TYPE_CHECKING:
     from include.contact_sync.match import Matching
@@ -60,7 +58,7 @@ class Plan:
         }
 
 
-def write_plan(matching: "Matching", decisions: dict[int, Decision], *, whole_source: bool) -> Plan:
+def write_plan(matching: "Matching", *, whole_source: bool) -> Plan:
     handles, released = _handle_changes(matching)
     writes, outcome = _writes(matching, handles, released)
     return Plan(
@@ -69,60 +67,62 @@ def write_plan(matching: "Matching", decisions: dict[int, Decision], *, whole_so
         handles,
         released,
         _stopped(matching) if whole_source else _ids(np.array([], dtype=np.int64)),
-        _errors(matching, decisions),
+        _errors(matching),
     )
 
 
 def _handle_changes(matching: "Matching") -> tuple[pa.Table, pa.Table]:
     """The handles to write and the handles given up, of the records that are not skipped (rule 4.10)."""
-    claimed, stored = matching.claimed, matching.stored_handles
-    record = claimed["record"].to_numpy()
+    record, giver = matching.claimed["record"].to_numpy(), matching.claimed["giver"].to_numpy()
     target = matching.target[record]
     accepted = ~matching.skipped[record]
-    is_own = accepted & (target != NONE) & (claimed["owner"].to_numpy() == target)
-    own = claimed.loc[is_own]
-    remembered = stored.loc[own["stored_handle"].to_numpy()]
-    gave_before = remembered["giver"].to_numpy()
-    stays = (remembered["origin"].to_numpy() == "salesforce") & (
-        (remembered["salesforce_field"].to_numpy() == own["salesforce_field"].to_numpy())
-        # An earlier field of the mapping gave it and cannot be read now: it is still the one remembered.
-        | (matching.stays_unread(own["record"].to_numpy(), gave_before) & (gave_before < own["giver"].to_numpy()))
-    ).astype(bool)
-    regiven = own.loc[~stays].assign(is_new=False)
-    new = claimed.loc[accepted & ~is_own].assign(is_new=True)
-    written = pd.concat([regiven, new])
-    written_ids = matching.target[written["record"].to_numpy()]
+    own = np.flatnonzero(accepted & (target != NONE) & (matching.claimed["owner"].to_numpy() == target))
+    stored_handle = matching.claimed["stored_handle"].to_numpy()[own]
+    gave_before = matching.stored_handles["giver"].to_numpy()[stored_handle]
+    differs = gave_before != giver[own]
+    own_differing = own[differs]
+    # An earlier field of the mapping gave it and cannot be read now: it is still the one remembered.
+    stays = matching.stays_unread(record[own_differing], gave_before[differs])
+    stays &= gave_before[differs] < giver[own_differing]
+    regiven = own_differing[~stays]
+    accepted[own] = False
+    new = np.flatnonzero(accepted)
+    written = np.concatenate([regiven, new])
+    texts = matching.clean.handles.take(pa.array(written))
     return (
         pa.table(
             {
-                "record": pa.array(written["record"].to_numpy(), pa.int32()),
-                "id": _stored_ids(matching, written_ids),
-                "source": pa.array(written["source"], pa.string()),
-                "handle": pa.array(written["handle"], pa.string()),
-                "salesforce_field": pa.array(written["salesforce_field"], pa.string()),
-                "is_new": pa.array(written["is_new"].to_numpy(dtype=bool)),
+                "record": pa.array(record[written], pa.int32()),
+                "id": _stored_ids(matching, target[written]),
+                "source": texts["source"].cast(pa.string()),
+                "handle": texts["handle"],
+                "salesforce_field": texts["salesforce_field"].cast(pa.string()),
+                "is_new": pa.array(np.arange(len(written)) >= len(regiven)),
             }
         ),
-        _released(matching, own["stored_handle"].to_numpy()),
+        _released(matching, stored_handle),
     )
 
 
 def _released(matching: "Matching", claimed_again: Ints) -> pa.Table:
-    stored = matching.stored_handles
+    """The handles that the contacts of accepted records no longer have; `claimed_again` are rows of stored handles."""
     by_row = np.full(len(matching.stored_ids) + 1, NONE)
     filled = np.flatnonzero((matching.target != NONE) & ~matching.skipped)
     by_row[matching.target[filled]] = filled
-    record = by_row[stored["row"].to_numpy()]
-    giver = stored["giver"].to_numpy()
-    gives_up: Bools = matching.giver_is_active[giver] & (record != NONE) & ~matching.stays_unread(record, giver)
+    row, giver = matching.stored_handles["row"].to_numpy(), matching.stored_handles["giver"].to_numpy()
+    gives_up: Bools = matching.giver_is_active[giver] & (by_row[row] != NONE)
     gives_up[claimed_again] = False
-    candidates, record = stored.loc[gives_up], record[gives_up]
+    candidates = np.flatnonzero(gives_up)
+    record = by_row[row[candidates]]
+    goes = ~matching.stays_unread(record, giver[candidates])
+    candidates, record = candidates[goes], record[goes]
+    texts = matching.stored.handles.take(pa.array(candidates))
     return pa.table(
         {
             "record": pa.array(record, pa.int32()),
-            "id": pa.array(matching.stored_ids[candidates["row"].to_numpy()], pa.int64()),
-            "source": pa.array(candidates["source"], pa.string()),
-            "handle": pa.array(candidates["handle"], pa.string()),
+            "id": pa.array(matching.stored_ids[row[candidates]], pa.int64()),
+            "source": texts["source"],
+            "handle": texts["handle"],
         }
     )
 
@@ -200,22 +200,21 @@ def _outcomes(matching: "Matching", outcome: npt.NDArray[np.object_]) -> pa.Tabl
     rule = np.where(matching.moved & filled, "4.11", np.where(by_handle, "4.2", "4.1")).astype(object)
     if fields.part is Part.ACCOUNTS:
         rule = np.full(matching.count, "5", dtype=object)
-    found = matching.claimed.loc[matching.linked_now[matching.claimed["record"].to_numpy()]]
-    found = found.loc[found["owner"].to_numpy() == matching.target[found["record"].to_numpy()]].drop_duplicates(
-        "record"
-    )
-    sources = np.full(matching.count, None, dtype=object)
-    values = np.full(matching.count, None, dtype=object)
-    sources[found["record"].to_numpy()] = found["source"].to_numpy(dtype=object)
-    values[found["record"].to_numpy()] = found["handle"].to_numpy(dtype=object)
+    claim = np.flatnonzero(matching.linked_now[matching.claimed["record"].to_numpy()])
+    found = matching.claimed.iloc[claim].assign(claim=claim)
+    found = found.loc[found["owner"].to_numpy() == matching.target[found["record"].to_numpy()]]
+    found = found.drop_duplicates("record")
+    by_record = np.full(matching.count, NONE)
+    by_record[found["record"].to_numpy()] = found["claim"].to_numpy()
+    matched = pa.array(by_record, mask=by_record == NONE)
     return pa.table(
         {
             "external_id": matching.external_ids,
             "outcome": pa.array(outcome, pa.string()),
             "id": _stored_ids(matching, matching.target),
             "rule": pa.array(rule, pa.string()),
-            "matched_source": pa.array(sources, pa.string()),
-            "matched_handle": pa.array(values, pa.string()),
+            "matched_source": matching.clean.handles["source"].take(matched).cast(pa.string()),
+            "matched_handle": matching.clean.handles["handle"].take(matched),
         }
     )
 
@@ -233,80 +232,98 @@ def _stopped(matching: "Matching") -> pa.Table:
 # ------------------------------------------------------------------------------------------------------ the errors
 
 
-def _errors(matching: "Matching", decisions: dict[int, Decision]) -> pa.Table:
-    rows = [_no_handle(matching, int(record)) for record in np.flatnonzero(matching.without_handle)]
-    collided = {record: decision for record, decision in decisions.items() if decision.collisions}
-    rows += _collision_errors(matching, collided)
-    schema = ERRORS_SCHEMA.append(pa.field("account", pa.string())).append(pa.field("holder_accounts", pa.string()))
-    return pa.Table.from_pylist(rows, schema=schema)
+def _errors(matching: "Matching") -> pa.Table:
+    return pa.concat_tables([_no_handle_errors(matching), _collision_errors(matching)]).combine_chunks()
 
 
-def _no_handle(matching: "Matching", record: int) -> dict[str, str | None]:
-    return {
-        "code": "no_handle",
-        "level": "contact",
-        "external_id": matching.external_ids[record].as_py(),
-        "holders": "[]",
-        "holder_accounts": "[]",
-    }
+def _no_handle_errors(matching: "Matching") -> pa.Table:
+    records = np.flatnonzero(matching.without_handle)
+    return _error_rows(
+        len(records),
+        code=pa.repeat("no_handle", len(records)),
+        level=pa.repeat("contact", len(records)),
+        external_id=matching.external_ids.take(pa.array(records)),
+        holders=pa.repeat("[]", len(records)),
+        holder_accounts=pa.repeat("[]", len(records)),
+    )
 
 
-def _collision_errors(matching: "Matching", collided: dict[int, Decision]) -> list[dict[str, str | None]]:
+def _collision_errors(matching: "Matching") -> pa.Table:
     """One error per skipped record: the code of its first colliding handle, every holder named (rule 4.13)."""
+    is_contacts = matching.columns.part is Part.CONTACTS
+    collisions = matching.collisions.sort_values(["record", "claim"])
+    is_first = ~collisions["record"].duplicated().to_numpy()
+    starts = np.append(np.flatnonzero(is_first), len(collisions))
+    handles = matching.clean.handles.take(pa.array(collisions["claim"].to_numpy()))
+    holders, accounts = _holders(matching, collisions["holder"].to_numpy(), handles)
+    first = handles.filter(pa.array(is_first))
+    records = pa.array(collisions["record"].to_numpy()[is_first])
+    codes = [TAKEN_CODES.get(source, "handle_taken") for source in first["source"].to_pylist()]
+    return _error_rows(
+        len(records),
+        code=pa.array(codes, pa.string()),
+        level=pa.repeat("contact" if is_contacts else "account", len(records)),
+        external_id=matching.external_ids.take(records),
+        salesforce_field=first["salesforce_field"],
+        value=first["handle"],
+        holders=_json_lists(holders, starts),
+        account=matching.clean.records["account"].take(records) if is_contacts else None,
+        holder_accounts=_json_lists(accounts, starts),
+    )
+
+
+def _holders(matching: "Matching", holder: Ints, handles: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """For each collision, as JSON: who holds the handle in the end state, and the Salesforce id of the holder's account.
+
+    The holder is named by its stored id, where it has one yet, and the Salesforce record that it is linked to.
+    """
     filler = np.full(len(matching.stored_ids) + 1, NONE)
     filled = np.flatnonzero((matching.target != NONE) & ~matching.skipped)
     filler[matching.target[filled]] = filled
-    fields = {
-        (record, kind, handle): field
-        for record, kind, handle, field in matching.claimed.loc[
-            np.isin(matching.claimed["record"].to_numpy(), list(collided)),
-            ["record", "source", "handle", "salesforce_field"],
-        ].itertuples(index=False)
-    }
-    errors = []
-    for record, decision in sorted(collided.items()):
-        first = decision.collisions[0][0]
-        holders = [_holder(matching, handle, contact, filler) for handle, contact in decision.collisions]
-        accounts = [holder.pop("account") for holder in holders]
-        is_contact = matching.columns.part is Part.CONTACTS
-        errors.append(
-            {
-                "code": TAKEN_CODES.get(first[0], "handle_taken"),
-                "level": "contact" if is_contact else "account",
-                "external_id": matching.external_ids[record].as_py(),
-                "salesforce_field": fields[record, *first],
-                "value": first[1],
-                "detail": None,
-                "holders": json.dumps(holders, ensure_ascii=False),
-                "account": matching.clean.records["account"][record].as_py() if is_contact else None,
-                "holder_accounts": json.dumps(accounts),
-            }
-        )
-    return errors
+    record = np.where(holder < 0, -1 - holder, filler[np.maximum(holder, NONE)])
+    stored_row = pa.array(holder, mask=holder < 0)
+    source_row = pa.array(record, mask=record == NONE)
+    stored = matching.stored.records
+    is_contacts = matching.columns.part is Part.CONTACTS
+    entries = wrapped(
+        f'{{"{"contact_id" if is_contacts else "account_id"}": ',
+        pc.fill_null(_column(stored, "id").take(stored_row).cast(pa.string()), "null"),
+        ', "external_id": ',
+        _json_or_null(_filled(matching.external_ids.take(source_row), stored["external_id"].take(stored_row))),
+        ', "source": ',
+        json_strings(_text(handles["source"])),
+        ', "handle": ',
+        json_strings(_text(handles["handle"])),
+        "}",
+    )
+    if not is_contacts:
+        return entries, pa.repeat("null", len(holder))
+    account_row = pc.index_in(stored["account_id"].take(stored_row), value_set=_column(matching.stored.accounts, "id"))
+    of_stored = matching.stored.accounts["external_id"].take(account_row)
+    of_source = matching.clean.records["account"].take(source_row)
+    accounts = pc.if_else(pa.array(record != NONE), _text(of_source), _text(of_stored))
+    return entries, _json_or_null(accounts)
 
 
-def _holder(matching: "Matching", handle: tuple[str, str], contact: int, filler: Ints) -> dict[str, str | int | None]:
-    """Who holds `handle` in the end state: the stored record, where there is one, and the record it is linked to."""
-    is_contact = matching.columns.part is Part.CONTACTS
-    record = -1 - contact if contact < 0 else int(filler[contact])
-    stored_id = None if contact < 0 else int(matching.stored_ids[contact])
-    linked_to = matching.external_ids[record] if record != NONE else matching.stored.records["external_id"][contact]
-    return {
-        "contact_id" if is_contact else "account_id": stored_id,
-        "external_id": linked_to.as_py(),
-        "source": handle[0],
-        "handle": handle[1],
-        "account": _account_of(matching, record, contact) if is_contact else None,
-    }
+def _json_or_null(texts: pa.Array) -> pa.Array:
+    return pc.fill_null(json_strings(texts), "null")
 
 
-def _account_of(matching: "Matching", record: int, contact: int) -> str | None:
-    """The Salesforce id of the account that a holder belongs to."""
-    if record != NONE:
-        account: str | None = matching.clean.records["account"][record].as_py()
-        return account
-    at = pc.index(matching.stored.accounts["id"], matching.stored.records["account_id"][contact]).as_py()
-    return matching.stored.accounts["external_id"][at].as_py() if at >= 0 else None
+def _json_lists(entries: pa.Array, starts: Ints) -> pa.Array:
+    """The JSON list of the entries from each start to the next."""
+    lists = pa.ListArray.from_arrays(pa.array(starts, pa.int32()), entries)
+    return wrapped("[", pc.binary_join(lists, ", "), "]")
+
+
+def _error_rows(count: int, **columns: Any) -> pa.Table:
+    """Errors in the shape of `Plan.errors`; what is not given is null."""
+    return pa.table(
+        [columns[name] if columns.get(name) is not None else pa.nulls(count, pa.string()) for name in _ERRORS.names],
+        schema=_ERRORS,
+    )
+
+
+_ERRORS = ERRORS_SCHEMA.append(pa.field("account", pa.string())).append(pa.field("holder_accounts", pa.string()))
 
 
 # ---------------------------------------------------------------------------------------------------------- arrays
@@ -315,6 +332,14 @@ def _account_of(matching: "Matching", record: int, contact: int) -> str | None:
 def _column(table: pa.Table, name: str) -> pa.Array:
     column = table[name]
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def _text(column: pa.ChunkedArray) -> pa.Array:
+    return column.cast(pa.string()).combine_chunks()
+
+
+def _filled(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.Array:
+    return pc.coalesce(_text(first), _text(second))
 
 
 def _differ(one: pa.Array, other: pa.Array) -> pa.Array:

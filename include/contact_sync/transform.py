@@ -7,10 +7,11 @@ converted once for each distinct text. Who a record belongs to is decided in `ma
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +40,9 @@ _DOMAIN = re.compile(r"(?!-)[^\s./@:\\\"'<>,;()\[\]]{1,63}(?:\.[^\s./@:\\\"'<>,;
 
 Reader = Callable[[list[str]], list[str | None]]
 
+_FEW_TEXTS = pa.dictionary(pa.int16(), pa.string())
 HANDLES_SCHEMA = pa.schema(
-    [("record", pa.int32()), ("source", pa.string()), ("handle", pa.string()), ("salesforce_field", pa.string())]
+    [("record", pa.int32()), ("source", _FEW_TEXTS), ("handle", pa.string()), ("salesforce_field", _FEW_TEXTS)]
 )
 UNREADABLE_SCHEMA = pa.schema([("record", pa.int32()), ("column", pa.string()), ("salesforce_field", pa.string())])
 ERRORS_SCHEMA = pa.schema(
@@ -91,18 +93,18 @@ def transform(snapshot: pa.Table, columns: Columns) -> CleanRecords:
         records[column.name], bad = _read_column(snapshot, column)
         if bad is not None:
             faults.append(_fault_rows(bad, column.name, column.salesforce_fields[0], snapshot, "invalid_value"))
-    handles = []
-    for position, giver in enumerate(columns.handles):
+    handles: dict[str, list[pa.Table]] = {source: [] for source in SOURCE_ORDER}
+    for giver in columns.handles:
         if giver.missing:
             continue
         raw = _text(snapshot, giver.salesforce_field)
         read, unread = _read_handles(_plain_text(raw, giver.type), giver, columns.default_region)
         faults.append(_fault_rows(unread, giver.source, giver.salesforce_field, snapshot, "invalid_handle"))
-        handles.append(_handle_rows(read, giver, position))
+        handles[giver.source].append(_handle_rows(read, giver))
     fault_rows = _concat(faults, _FAULTS_SCHEMA)
     return CleanRecords(
         pa.table(records),
-        _first_of_each_handle(handles),
+        _concat([_first_of_each_handle(tables) for tables in handles.values()], HANDLES_SCHEMA),
         fault_rows.select(["record", "column", "salesforce_field"]),
         _warnings(fault_rows, external_ids),
     )
@@ -199,7 +201,7 @@ def _links(fields: list[pa.Array]) -> pa.Array:
         for earlier in distinct:
             repeated = pc.or_(repeated, pc.fill_null(pc.equal(field, earlier), False))
         distinct.append(pc.if_else(repeated, pa.scalar(None, pa.string()), field))
-    return pc.binary_join_element_wise("[", join_present([json_strings(field) for field in distinct]), "]", "")
+    return wrapped("[", join_present([json_strings(field) for field in distinct]), "]")
 
 
 def join_present(texts: list[pa.Array], separator: str = ", ") -> pa.Array:
@@ -212,10 +214,16 @@ def join_present(texts: list[pa.Array], separator: str = ", ") -> pa.Array:
     return pc.binary_join_element_wise(first, *texts[1:], separator, null_handling="skip")
 
 
+def wrapped(*texts: Any) -> pa.Array:
+    """The texts of each row one after the other; null where one of them is null."""
+    joined = pc.binary_join_element_wise(*texts, "")
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+
 def json_strings(texts: pa.Array) -> pa.Array:
     """Each text as a JSON string, written as PostgreSQL writes jsonb, so that both can be compared; null stays null."""
     special = pc.match_substring_regex(texts, r'[\x00-\x1f"\\]')
-    plain = pc.binary_join_element_wise('"', texts, '"', "")
+    plain = wrapped('"', texts, '"')
     if not pc.any(special).as_py():
         return plain
     others = pc.if_else(special, texts, pa.scalar(None, pa.string()))
@@ -277,31 +285,31 @@ _HANDLE_READERS: dict[str, Callable[[pa.Array, str], pa.Array]] = {
 }
 
 
-def _handle_rows(values: pa.Array, column: HandleColumn, position: int) -> pa.Table:
+def _handle_rows(values: pa.Array, column: HandleColumn) -> pa.Table:
     present = pc.is_valid(values)
     rows = pc.indices_nonzero(present).cast(pa.int32())
-    handles = values.filter(present)
-    length = len(handles)
+    length = len(rows)
     return pa.table(
-        {
-            "record": rows,
-            "source": pa.repeat(column.source, length),
-            "handle": handles,
-            "salesforce_field": pa.repeat(column.salesforce_field, length),
-            "order": pa.repeat(SOURCE_ORDER.index(column.source) * 1000 + position, length),
-        }
+        [rows, _same(column.source, length), values.filter(present), _same(column.salesforce_field, length)],
+        schema=HANDLES_SCHEMA,
     )
 
 
-def _first_of_each_handle(tables: list[pa.Table]) -> pa.Table:
-    """Every handle of a record once, in the order of rule 4.2; the first field in the mapping is remembered (rule 4.10)."""
-    rows = _concat(tables, HANDLES_SCHEMA.append(pa.field("order", pa.int64())))
-    rows = rows.sort_by([("order", "ascending"), ("record", "ascending")]).drop_columns(["order"])
-    sources = {source for table in tables for source in table["source"].unique().to_pylist()}
-    if len(sources) == len([table for table in tables if table.num_rows]):
-        return rows
-    repeated = rows.select(["record", "source", "handle"]).to_pandas().duplicated()
-    return rows.filter(pa.array(~repeated.to_numpy()))
+def _same(text: str, length: int) -> pa.Array:
+    """One text for many rows, kept once."""
+    return pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int16()), length), pa.array([text]))
+
+
+def _first_of_each_handle(tables: Sequence[pa.Table]) -> pa.Table:
+    """Every handle of a record once; the first field in the mapping is remembered (rule 4.10)."""
+    rows = _concat([*tables], HANDLES_SCHEMA)
+    record = rows["record"].to_numpy()
+    several = np.bincount(record)[record] > 1 if len(record) else np.array([], dtype=bool)
+    candidates = np.flatnonzero(several)
+    repeated = rows.take(pa.array(candidates)).select(["record", "handle"]).to_pandas().duplicated().to_numpy()
+    kept = np.ones(len(record), dtype=bool)
+    kept[candidates[repeated]] = False
+    return rows if kept.all() else rows.filter(pa.array(kept))
 
 
 # ---------------------------------------------------------------------------------------------------- faults
@@ -347,7 +355,7 @@ def _text(snapshot: pa.Table, name: str) -> pa.Array:
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
-def _concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
+def _concat(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 
 

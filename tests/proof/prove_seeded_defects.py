@@ -107,7 +107,7 @@ def one_pass(original: Any) -> Any:
 
 
 def last_field_remembered(original: Any) -> Any:
-    return lambda values, column, position: original(values, column, 999 - position)
+    return lambda tables: original(tables[::-1])
 
 
 def names_one_holder(original: Any) -> Any:
@@ -117,11 +117,12 @@ def names_one_holder(original: Any) -> Any:
     return collisions
 
 
-def code_of_the_last_collision(original: Any) -> Any:
-    def collisions(self: Any, claim: Any) -> Any:
-        return original(self, claim)[::-1]
+def everything_stays(original: Any) -> Any:
+    return lambda self, foreign: np.ones(len(foreign), dtype=bool)
 
-    return collisions
+
+def everybody_is_certain(original: Any) -> Any:
+    return lambda self, record, foreign, later: np.ones(self.count, dtype=bool)
 
 
 def takes_persons_handles_away(original: Any) -> Any:
@@ -160,7 +161,7 @@ MATCHING: dict[str, Plant] = {
     ),
     "extensions are forgotten (3.6)": instead(transform, "read_phones", forgets_extensions),
     "an unreadable field gives up what it gave (3.6)": instead(match.Matching, "stays_unread", never_unreadable),
-    "the last field is remembered (4.10)": instead(transform, "_handle_rows", last_field_remembered),
+    "the last field is remembered (4.10)": instead(transform, "_first_of_each_handle", last_field_remembered),
     "persons' handles are taken away (4.10)": instead(match.Matching, "find_owners", takes_persons_handles_away),
     "of two owners the first is taken (4.2)": instead(match.Matching, "_found_by_handle", takes_the_first_owner),
     "a contact linked to another is taken over (4.2)": instead(
@@ -177,7 +178,9 @@ MATCHING: dict[str, Plant] = {
     "no second round (4.9 c)": instead(claims, "_settle_group", one_round),
     "every contact is rewritten every night (4.12)": instead(plan, "_accounts", rewrites_everything),
     "one holder is named (4.13)": instead(claims._EndState, "collisions", names_one_holder),
-    "the code is of another collision (4.13)": instead(claims._EndState, "collisions", code_of_the_last_collision),
+    "the code is of another collision (4.13)": instead(transform, "SOURCE_ORDER", lambda was: was[::-1]),
+    "whoever owns a handle never gives it up (4.7)": instead(match.Matching, "_stays_for_certain", everything_stays),
+    "whoever comes first is never skipped (4.9)": instead(match.Matching, "_is_certain", everybody_is_certain),
     "the last record is dropped (6.4)": instead(worlds, "transform", first_page_only),
 }
 ENOUGH_BATCHES = 60
