@@ -8,9 +8,11 @@ what differs is touched. What happened to each record is kept in `sync_changes`,
 import json
 import logging
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -165,8 +167,7 @@ def _write_records(cursor: psycopg.Cursor, run_id: int, clean: CleanRecords, col
     is_created = pc.equal(writes["outcome"], "created")
     _release_handles(cursor, columns.part, plan.released)
     _update_records(cursor, clean, columns, writes.filter(pc.invert(is_created)))
-    for created in _portions(writes.filter(is_created)):
-        _insert_records(cursor, clean, columns, created)
+    _insert_records(cursor, clean, columns, writes.filter(is_created))
     _give_handles(cursor, columns.part, plan.handles, created_ids)
     if keys_are_off:
         cursor.execute(sql("put_on_keys"))
@@ -224,6 +225,11 @@ def _filled_ids(rows: pa.Table, created_ids: Ids) -> pa.Array:
 
 
 def _insert_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Columns, created: pa.Table) -> None:
+    portions = (_new_rows(clean, columns, portion) for portion in _portions(created))
+    _copy(cursor, f"contact_store.{columns.part}", portions)
+
+
+def _new_rows(clean: CleanRecords, columns: Columns, created: pa.Table) -> pa.Table:
     rows = {"id": created["id"], "external_id": _external_ids(clean, created)}
     if columns.part is Part.CONTACTS:
         rows |= {"account_id": created["account_id"], "synced_account_id": created["synced_account_id"]}
@@ -232,7 +238,7 @@ def _insert_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Column
     if columns.custom:
         pieces = {field.custom_field: created[field.name] for field in columns.custom}
         rows["custom_fields"] = _json_object(pieces)
-    _copy(cursor, f"contact_store.{columns.part}", pa.table(rows))
+    return pa.table(rows)
 
 
 def _update_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Columns, changed: pa.Table) -> None:
@@ -268,7 +274,7 @@ def _update_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Column
     rows |= {field.name: changed[field.name] for field in columns.plain}
     if is_contacts:
         rows |= {"account_id": changed["account_id"], "synced_account_id": changed["synced_account_id"]}
-    _copy(cursor, "pg_temp.part_rows", pa.table(rows))
+    _copy(cursor, "pg_temp.part_rows", [pa.table(rows)])
     assignments = [compose.SQL("{name} = part_rows.{name},").format(name=name) for name in names]
     statement = compose.SQL(sql("update_records")).format(
         table=compose.Identifier(columns.part.value), assignments=compose.SQL(" ").join(assignments)
@@ -287,7 +293,7 @@ def _external_ids(clean: CleanRecords, rows: pa.Table) -> pa.ChunkedArray:
 def _release_handles(cursor: psycopg.Cursor, part: Part, released: pa.Table) -> None:
     cursor.execute(sql("create_part_handles"))
     if released.num_rows:
-        _copy(cursor, "pg_temp.part_handles", _handle_rows(released, released["id"]))
+        _copy(cursor, "pg_temp.part_handles", [_handle_rows(released, released["id"])])
         cursor.execute(sql("release_contacts_handles" if part is Part.CONTACTS else "release_accounts_handles"))
         _expect(cursor, released.num_rows, "released handles")
 
@@ -300,20 +306,23 @@ def _give_handles(cursor: psycopg.Cursor, part: Part, handles: pa.Table, created
         _copy(
             cursor,
             "pg_temp.part_handles",
-            _handle_rows(regiven, regiven["id"]).append_column("salesforce_field", regiven["salesforce_field"]),
+            [_handle_rows(regiven, regiven["id"]).append_column("salesforce_field", regiven["salesforce_field"])],
         )
         cursor.execute(sql("regive_contacts_handles" if is_contacts else "regive_accounts_handles"))
         _expect(cursor, regiven.num_rows, "handles given again")
-    new = handles.filter(handles["is_new"])
+    portions = (_new_handles(part, new, created_ids) for new in _portions(handles.filter(handles["is_new"])))
+    _copy(cursor, "contact_store.contact_handles" if is_contacts else "contact_store.account_domains", portions)
+
+
+def _new_handles(part: Part, new: pa.Table, created_ids: Ids) -> pa.Table:
+    is_contacts = part is Part.CONTACTS
     rows = {
         "contact_id" if is_contacts else "account_id": _filled_ids(new, created_ids),
         "handle" if is_contacts else "domain": new["handle"],
         "origin": pa.repeat("salesforce", new.num_rows),
         "salesforce_field": new["salesforce_field"],
     }
-    if is_contacts:
-        rows["source"] = new["source"]
-    _copy(cursor, "contact_store.contact_handles" if is_contacts else "contact_store.account_domains", pa.table(rows))
+    return pa.table(rows | {"source": new["source"]} if is_contacts else rows)
 
 
 def _handle_rows(handles: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
@@ -327,22 +336,26 @@ def _write_changes(cursor: psycopg.Cursor, run_id: int, columns: Columns, plan: 
     """One entry for each created, linked or updated record: the rule that decided, old and new values (rule 6.5)."""
     given = plan.handles.sort_by("record")
     released = plan.released.sort_by("record")
-    for portion in _portions(writes):
-        outcomes = plan.outcomes.take(portion["record"]).combine_chunks()
-        old, new = _changed_values(columns, portion, outcomes)
-        old["handles"] = _handles_as_json(released, portion["record"].to_numpy())
-        new["handles"] = _handles_as_json(given, portion["record"].to_numpy())
-        rows = {
-            "run_id": pa.repeat(run_id, portion.num_rows),
-            "part": pa.repeat(columns.part.value, portion.num_rows),
-            "record_id": portion["id"],
-            "old_values": _json_object(old),
-            "new_values": _json_object(new),
-        }
-        rows |= {
-            name: outcomes[name] for name in ("external_id", "outcome", "rule", "matched_source", "matched_handle")
-        }
-        _copy(cursor, "contact_store.sync_changes", pa.table(rows))
+    portions = (_changes(run_id, columns, plan, portion, given, released) for portion in _portions(writes))
+    _copy(cursor, "contact_store.sync_changes", portions)
+
+
+def _changes(
+    run_id: int, columns: Columns, plan: Plan, writes: pa.Table, given: pa.Table, released: pa.Table
+) -> pa.Table:
+    outcomes = plan.outcomes.take(writes["record"]).combine_chunks()
+    old, new = _changed_values(columns, writes, outcomes)
+    old["handles"] = _handles_as_json(released, writes["record"].to_numpy())
+    new["handles"] = _handles_as_json(given, writes["record"].to_numpy())
+    rows = {
+        "run_id": pa.repeat(run_id, writes.num_rows),
+        "part": pa.repeat(columns.part.value, writes.num_rows),
+        "record_id": writes["id"],
+        "old_values": _json_object(old),
+        "new_values": _json_object(new),
+    }
+    names = ("external_id", "outcome", "rule", "matched_source", "matched_handle")
+    return pa.table(rows | {name: outcomes[name] for name in names})
 
 
 def _changed_values(columns: Columns, writes: pa.Table, outcomes: pa.Table) -> tuple[JsonTexts, JsonTexts]:
@@ -393,9 +406,9 @@ def _write_errors(
 ) -> None:
     errors = _with_created_holders(plan.errors.select(ERRORS_SCHEMA.names), clean, columns, created_ids)
     error_book.create_part_tables(cursor)
-    _copy(cursor, "pg_temp.part_errors", pa.concat_tables([errors, clean.warnings, field_errors]))
+    _copy(cursor, "pg_temp.part_errors", [pa.concat_tables([errors, clean.warnings, field_errors])])
     if not whole_source:
-        _copy(cursor, "pg_temp.part_read", clean.records.select(["external_id"]))
+        _copy(cursor, "pg_temp.part_read", [clean.records.select(["external_id"])])
     error_book.record_errors(cursor, run_id, columns.part.value, whole_source=whole_source)
     # A window says nothing about the size of the whole source (rule 1.3).
     error_book.close_run_errors(cursor, run_id, columns.part.value, () if whole_source else ("too_many_contacts",))
@@ -428,25 +441,40 @@ def _json_object(values: JsonTexts) -> pa.Array:
     return wrapped("{", join_present(pieces), "}")
 
 
-def _copy(cursor: psycopg.Cursor, table: str, rows: pa.Table) -> None:
-    """Append `rows` to `table` (`schema.name`); columns by name, null as null, text exactly."""
-    if not rows.num_rows:
+def _copy(cursor: psycopg.Cursor, table: str, portions: Iterable[pa.Table]) -> None:
+    """Append rows to `table` (`schema.name`); columns by name, null as null, text exactly.
+
+    While PostgreSQL takes one portion the next is made.
+    """
+    portions = iter(portions)
+    first = next((rows for rows in portions if rows.num_rows), None)
+    if first is None:
         return
     statement = compose.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
-        compose.Identifier(*table.split(".")), compose.SQL(", ").join(map(compose.Identifier, rows.column_names))
+        compose.Identifier(*table.split(".")), compose.SQL(", ").join(map(compose.Identifier, first.column_names))
     )
-    with cursor.copy(statement) as copy:
-        for batch in _csv_batches(rows):
+    with cursor.copy(statement) as copy, closing(_made_ahead(_csv_batches(chain([first], portions)))) as batches:
+        for batch in batches:
             copy.write(batch)
 
 
-def _csv_batches(rows: pa.Table) -> Iterator[memoryview]:
+def _csv_batches(portions: Iterable[pa.Table]) -> Iterator[memoryview]:
     """CSV in which every text is quoted, so that PostgreSQL tells an empty text from null."""
     options = pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed")
-    for start in range(0, rows.num_rows, ROWS_PER_COPY):
-        target = pa.BufferOutputStream()
-        pyarrow.csv.write_csv(rows.slice(start, ROWS_PER_COPY), target, options)
-        yield memoryview(target.getvalue())
+    for rows in portions:
+        for start in range(0, rows.num_rows, ROWS_PER_COPY):
+            target = pa.BufferOutputStream()
+            pyarrow.csv.write_csv(rows.slice(start, ROWS_PER_COPY), target, options)
+            yield memoryview(target.getvalue())
+
+
+def _made_ahead(items: Iterator[memoryview]) -> Generator[memoryview]:
+    """The same items, each made by another thread while the one before is worked on."""
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="load-ahead") as ahead:
+        following = ahead.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = ahead.submit(next, items, None)
+            yield item
 
 
 def _expect(cursor: psycopg.Cursor, count: int, what: str) -> None:
