@@ -3,14 +3,15 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove mutate check format requirements clean run-environment dev-environment
+.PHONY: help demo test prove mutate bench-peers check format requirements clean run-environment dev-environment
 
 export PYTHONPATH := $(CURDIR)
 PYTHON := .venv/bin/python
 CODE := dags include plugins tests
+N ?= 100000
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
 
 demo: run-environment ## Run the whole sync on this machine and keep serving; ONCE=1 ends after one run
 	@exec $(PYTHON) -m include.demo --stop-with-parent $(if $(filter-out 0 no,$(ONCE)),--once)
@@ -23,6 +24,9 @@ prove: dev-environment ## Prove matching and applying at length, with a scorecar
 
 mutate: dev-environment ## Change the pure core in small ways and see whether the tests notice; MUTANTS="--count 0": all
 	@exec $(PYTHON) -m tests.proof.mutation $(MUTANTS)
+
+bench-peers: dev-environment ## Let other tools sync the same N=100000 contacts beside this one; PEERS="--environments FOLDER": keep them
+	@exec $(PYTHON) -m tests.benchmark.peers --contacts $(N) $(PEERS)
 
 check: dev-environment ## Check format, lint, types and import contracts, then run every test
 	$(PYTHON) -m ruff format --check $(CODE)

@@ -33,6 +33,18 @@ ODD_PREFIX = "/.salesforce.com"
 Handler = Callable[[Call], Response]
 
 
+class _AsWritten(bytes):
+    """A header's name that uvicorn does not make small."""
+
+    def lower(self) -> bytes:
+        """Itself."""
+        return self
+
+
+_CONTENT_TYPE = _AsWritten(b"Content-Type")
+"""As Salesforce writes it; airbyte-cdk 7 takes offence at the small form."""
+
+
 @dataclass(frozen=True)
 class Resource:
     """One address below a version, with what answers it and under which name it is counted."""
@@ -106,6 +118,9 @@ def _around(state: State, kind: str, answering: Answering) -> Callable[[Request]
         response = await run_in_threadpool(_answer, state, answering, request, body, faults)
         response = _compress(state, request, state.script.spoil(faults, request.url.path, response))
         state.calls.add(CallRecord(kind, request.method, address, response.status_code, len(response.body)))
+        response.raw_headers = [
+            (_CONTENT_TYPE if name == b"content-type" else name, value) for name, value in response.raw_headers
+        ]
         return response
 
     return endpoint

@@ -93,8 +93,11 @@ class Stage:
 
 
 @contextmanager
-def prepare_stage(contacts: int) -> Generator[Stage]:
-    """Start both servers, with an organisation of so many contacts; nothing of it stays afterwards."""
+def prepare_stage(contacts: int, arguments: Sequence[str] = ()) -> Generator[Stage]:
+    """Start both servers, with an organisation of so many contacts; nothing of it stays afterwards.
+
+    `arguments` are more of the simulator's command line.
+    """
     folder = Path(tempfile.mkdtemp(prefix="contact-sync-benchmark-"))
     folder.chmod(0o711 if os.geteuid() == 0 else 0o700)  # PostgreSQL runs as another user then and has to get through
     base = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
@@ -106,7 +109,7 @@ def prepare_stage(contacts: int) -> Generator[Stage]:
     try:
         with Parts(folder / "logs", folder / "processes.json") as parts:
             postgres = start_postgres(folder / "postgres", [], parts, settings=POSTGRES_SETTINGS)
-            salesforce = start_simulator(folder / "salesforce", parts, base, ["--benchmark", *size])
+            salesforce = start_simulator(folder / "salesforce", parts, base, ["--benchmark", *size, *arguments])
             control = ControlClient(
                 salesforce.url, salesforce.control_token, salesforce.environment["REQUESTS_CA_BUNDLE"]
             )

@@ -24,6 +24,12 @@ def test_the_control_api_wants_its_token(sim: Simulator) -> None:
         assert len(session.get(f"{sim.url}/control/records/Contact?deleted=true", timeout=20).json()) == 2000
 
 
+def test_records_can_be_asked_for_some_fields_only(sim: Simulator) -> None:
+    records = sim.control.records(sobject="Contact", fields=["Id", "LastName"])
+    assert len(records) == 1988
+    assert {name for record in records for name in record} == {"Id", "LastName"}
+
+
 def test_an_unknown_verb_or_argument_is_refused(sim: Simulator) -> None:
     with pytest.raises(AttributeError):
         sim.control.conquer()

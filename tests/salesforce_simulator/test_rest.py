@@ -26,6 +26,10 @@ def test_the_versions_59_to_68_are_there(api: Api) -> None:
     assert api.get("/").json()["query"] == "/services/data/v66.0/query"
 
 
+def test_the_content_type_is_named_in_salesforces_letters(api: Api) -> None:
+    assert "Content-Type" in list(api.get("/limits").headers)
+
+
 @pytest.mark.parametrize(
     ("version", "status", "code"),
     [("30.0", 410, "GONE"), ("58.0", 410, "GONE"), ("99.0", 404, "NOT_FOUND"), ("x", 404, "NOT_FOUND")],
