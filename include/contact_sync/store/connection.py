@@ -6,16 +6,17 @@ it. A store that cannot be reached becomes `StoreUnavailable` here. The texts of
 """
 
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from typing import TYPE_CHECKING, LiteralString, cast
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
-from psycopg.sql import Composable
+from psycopg.sql import SQL, Composable, Literal
 
 from include.contact_sync.errors import StoreUnavailable
 
@@ -64,24 +65,29 @@ def read_frame(query: LiteralString | Composable, conn_id: str = "contacts_db") 
 
 
 def read_frames(queries: Sequence[LiteralString | Composable], conn_id: str = "contacts_db") -> "list[pa.Table]":
-    """As `read_frame`, for several queries that see the store at the same moment, whoever edits it meanwhile."""
-    import adbc_driver_postgresql.dbapi as adbc
-
-    with connect(conn_id) as connection:
+    """As `read_frame`, for several queries at once, which see the store at the same moment, whoever edits it meanwhile."""
+    with connect(conn_id) as connection, ThreadPoolExecutor(len(queries), thread_name_prefix="store-frame") as readers:
+        connection.execute(sql("read_one_moment"))
+        row = connection.execute(sql("share_moment")).fetchone()
+        assert row is not None
+        moment = SQL(sql("see_moment")).format(moment=Literal(row[0])).as_string(connection)
         texts = [query.as_string(connection) if isinstance(query, Composable) else query for query in queries]
         address = make_conninfo(**connection.info.get_parameters(), password=connection.info.password or None)
+        return list(readers.map(partial(_frame, conn_id, address, moment), texts))
+
+
+def _frame(conn_id: str, address: str, moment: str, query: str) -> "pa.Table":
+    import adbc_driver_postgresql.dbapi as adbc
+
     try:
-        bulk_connection = adbc.connect(address)
+        connection = adbc.connect(address)
     except adbc.Error as failure:
         raise _unavailable(conn_id, failure) from failure
-    with bulk_connection, bulk_connection.cursor() as cursor:
+    with connection, connection.cursor() as cursor:
         cursor.execute(sql("read_one_moment"))
-        return [_frame(cursor, text) for text in texts]
-
-
-def _frame(cursor: Any, query: str) -> "pa.Table":
-    cursor.execute(query)
-    return _without_extension_types(cursor.fetch_arrow_table())
+        cursor.execute(moment)
+        cursor.execute(query)
+        return _without_extension_types(cursor.fetch_arrow_table())
 
 
 @contextmanager
