@@ -157,7 +157,7 @@ def _as_parquet(table: pa.Table) -> bytes:
 def _write_parquet(table: pa.Table, target: object) -> None:
     import pyarrow.parquet as pq
 
-    pq.write_table(table, target, compression="zstd")
+    pq.write_table(table, target, compression="lz4")
 
 
 def _write_local_file(path: Path, table: pa.Table) -> None:

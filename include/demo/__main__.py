@@ -25,7 +25,6 @@ from include.demo.processes import (
     DemoError,
     Interrupted,
     Parts,
-    accepts_connections,
     free_port,
     guard,
     only_one,
@@ -93,7 +92,7 @@ def start_demo(home: Path, parts: Parts) -> Demo:
     show(f"Starting PostgreSQL, Salesforce (simulated), a mailbox and Airflow; their data and logs: {home}")
     postgres = start_postgres(home / "postgres", ["airflow", "contacts"], parts)
     _write_psql(home / "psql", postgres)
-    smtp_port = _start_mail_sink(home / "mail", parts, base)
+    smtp = mail_sink.start_mail_sink(home / "mail", parts, base)
     salesforce = start_simulator(home / "salesforce", parts, base)
     password = airflow.make_password(_folder(home / "airflow"))
     while True:
@@ -106,7 +105,7 @@ def start_demo(home: Path, parts: Parts) -> Demo:
             connections={
                 "salesforce_default": salesforce.connection,
                 "contacts_db": postgres.airflow_connection("contacts"),
-                "smtp_default": _smtp_connection(smtp_port),
+                "smtp_default": smtp,
             },
         )
         api = AirflowApi(environment["AIRFLOW__API__BASE_URL"], password)
@@ -220,18 +219,6 @@ def _base_environment() -> dict[str, str]:
 def _folder(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
-
-
-def _start_mail_sink(folder: Path, parts: Parts, environment: Mapping[str, str]) -> int:
-    command = [sys.executable, "-m", "include.demo.mail_sink", "--folder", str(folder), "--port"]
-    return parts.start_on_free_port(
-        "mail", lambda port: parts.start("mail", [*command, str(port)], environment=environment), accepts_connections
-    )
-
-
-def _smtp_connection(port: int) -> dict[str, object]:
-    extra = {"disable_ssl": True, "disable_tls": True, "from_email": "contacts-sync@demo.example"}
-    return {"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra}
 
 
 def _write_psql(file: Path, postgres: Server) -> None:

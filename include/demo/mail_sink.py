@@ -6,12 +6,16 @@ Run as `python -m include.demo.mail_sink --port N --folder PATH`. Never part of 
 import argparse
 import os
 import signal
+import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from include.demo.processes import Parts, accepts_connections
 
 
 class KeepAsFile:
@@ -34,6 +38,16 @@ class KeepAsFile:
 
 def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
+
+
+def start_mail_sink(folder: Path, parts: Parts, environment: Mapping[str, str]) -> dict[str, object]:
+    """Start a mailbox as a part of its own; returns the Airflow connection to it."""
+    command = [sys.executable, "-m", "include.demo.mail_sink", "--folder", str(folder), "--port"]
+    port = parts.start_on_free_port(
+        "mail", lambda port: parts.start("mail", [*command, str(port)], environment=environment), accepts_connections
+    )
+    extra = {"disable_ssl": True, "disable_tls": True, "from_email": "contacts-sync@demo.example"}
+    return {"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra}
 
 
 def messages(folder: Path) -> list[Path]:

@@ -105,7 +105,7 @@ CREATE TABLE contact_store.sync_changes (
     old_values     jsonb NOT NULL,
     new_values     jsonb NOT NULL
 );
-CREATE INDEX sync_changes_by_record ON contact_store.sync_changes (record_id, run_id);
+CREATE INDEX sync_changes_by_record ON contact_store.sync_changes (part, record_id, run_id);
 COMMENT ON COLUMN contact_store.sync_changes.run_id IS 'sync_runs.id; not a foreign key, which would be checked once for each of a million entries of one run';
 COMMENT ON COLUMN contact_store.sync_changes.record_id IS 'accounts.id or contacts.id; kept after the row is gone';
 

@@ -1,0 +1,310 @@
+"""How long a sync takes, and what it needs: `make bench N=1000000` prints a table and the same as JSON.
+
+Each measure is the command `python -m include.contact_sync run`, whose steps are those of the DAG, in a fresh process,
+start of Python and Airflow included. The floor beside it is what cannot be saved: `tests.benchmark.floor`. Told is the
+median of several; between them the stores are made anew from a copy, so that each finds the same.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from include.contact_sync.store.connection import sql
+from include.demo.processes import guard
+from tests.benchmark import floor
+from tests.benchmark.stage import SETTINGS, Measured, Stage, prepare_stage
+from tests.benchmark.whole_dag import run_whole_dag
+
+FULL_SIZE = 1_000_000
+CHANGED = 0.01
+"""The share of contacts that change for the measure of a night on which some did."""
+
+
+@dataclass
+class Runs:
+    """What several runs of one kind took. Seconds, MB."""
+
+    seconds: list[float] = field(default_factory=list)
+    peak_mb: list[int] = field(default_factory=list)
+    calls: list[int] = field(default_factory=list)
+    floor_seconds: list[float] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def floor(self) -> float:
+        """Seconds, the median."""
+        return statistics.median(self.floor_seconds)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of the table: what was measured, what was to be reached, and whether it was."""
+
+    measure: str
+    found: str
+    wanted: str
+    reached: bool | None
+
+
+@dataclass
+class Bench:
+    """The measures of one organisation."""
+
+    stage: Stage
+    repeat: int
+    staged_mb: int = 0
+    rewritten: int = 0
+
+    def __post_init__(self) -> None:
+        self.stage.make_database("empty")
+        self.stage.ours("empty", ["include.contact_sync", "settings", "apply", str(SETTINGS)])
+        self.stage.make_database("first", "empty")
+        self._render_pages("first")
+
+    def first(self) -> Runs:
+        """The first sync into an empty store, which stays as the database `first`."""
+        runs = Runs()
+        for _ in range(self.repeat):
+            self.stage.make_database("first", "empty")
+            self._sync("first", runs)
+        self.staged_mb = max(map(_size_mb, (self.stage.folder / "staging").glob("run-*")))
+        return runs
+
+    def floor_of_first(self, runs: Runs) -> None:
+        """Download, and ingest what `first` holds."""
+        rows = self.stage.folder / "rows"
+        with self.stage.connect("first") as connection:
+            floor.dump(connection, rows)
+        self._floor("download")
+        for _ in range(self.repeat):
+            self.stage.make_database("floor", "empty")
+            runs.floor_seconds.append(self._floor("download") + self._floor("ingest", str(rows)))
+
+    def first_with_unlinked(self) -> Runs:
+        """The first sync into a store that holds as many contacts of people's own, half of them matching by e-mail."""
+        self.stage.make_database("unlinked", "empty")
+        self._add_unlinked("unlinked", self.stage.contacts, matching=0.5)
+        runs = Runs()
+        for _ in range(self.repeat):
+            self.stage.make_database("linked", "unlinked")
+            self._sync("linked", runs)
+        return runs
+
+    def night(self) -> Runs:
+        """Nothing has changed since `first`."""
+        runs = Runs()
+        before = self._versions_of_rows("first")
+        for _ in range(self.repeat):
+            self._sync("first", runs)
+            runs.floor_seconds.append(self._floor("download") + self._floor("read"))
+        self.rewritten = int(self._versions_of_rows("first") != before)
+        return runs
+
+    def changed_night(self) -> Runs:
+        """One contact of a hundred has a new title, some a new address."""
+        runs = Runs()
+        for night in range(self.repeat):
+            self._change(night)
+            self._render_pages("first")
+            self._sync("first", runs)
+        return runs
+
+    def grown_store(self, contacts: int) -> Runs:
+        """A night on which nothing changed, in a store that holds so many contacts of others besides."""
+        self.stage.make_database("grown", "first")
+        self._add_unlinked("grown", contacts, matching=0)
+        runs = Runs()
+        for _ in range(self.repeat):
+            self._sync("grown", runs)
+        return runs
+
+    def whole_dag(self) -> float:
+        """The first sync by Airflow's four components; seconds."""
+        self.stage.make_database("by_airflow", "empty")
+        return run_whole_dag(self.stage, "by_airflow")
+
+    def _sync(self, database: str, runs: Runs) -> None:
+        self.stage.control.forget_calls()
+        measured = self.stage.ours(database, ["include.contact_sync", "run"])
+        runs.calls.append(self.stage.control.calls()["total"])
+        _note(runs, measured)
+
+    def _render_pages(self, database: str) -> None:
+        """Let the simulator render the pages of the syncs that follow; writes nothing."""
+        self.stage.ours(database, ["include.contact_sync", "run", "--dry-run"])
+
+    def _floor(self, *what: str) -> float:
+        database = "floor" if what[0] == "ingest" else "first"
+        measured = self.stage.ours(database, ["tests.benchmark.floor", *what])
+        return float(measured.output.splitlines()[-1])  # Airflow may have logged before it
+
+    def _versions_of_rows(self, database: str) -> list[Any]:
+        with self.stage.connect(database) as connection:
+            return [connection.execute(sql(f"fingerprint_{part}")).fetchone() for part in ("accounts", "contacts")]
+
+    def _add_unlinked(self, database: str, contacts: int, *, matching: float) -> None:
+        """Contacts without a link, each with an e-mail address; of the last ones it is that of a Salesforce contact."""
+        with self.stage.connect("first") as first, self.stage.connect(database) as connection:
+            addresses = first.execute(
+                "SELECT handle FROM contact_store.contact_handles WHERE source = 'email' ORDER BY contact_id LIMIT %s",
+                [round(contacts * matching)],
+            ).fetchall()
+            row = connection.execute("SELECT coalesce(max(id), 0) FROM contact_store.contacts").fetchone()
+            assert row is not None
+            connection.execute(
+                "INSERT INTO contact_store.contacts (name) SELECT 'Somebody ' || n FROM generate_series(1, %s) AS n",
+                [contacts],
+            )
+            handles = "COPY contact_store.contact_handles (source, handle, contact_id) FROM STDIN"
+            with connection.cursor() as cursor, cursor.copy(handles) as copy:
+                for number in range(contacts - len(addresses)):
+                    copy.write_row(("email", f"somebody.{number}@people.example", row[0] + 1 + number))
+                for number, (address,) in enumerate(addresses, contacts - len(addresses)):
+                    copy.write_row(("email", address, row[0] + 1 + number))
+            connection.execute("VACUUM ANALYZE contact_store.contacts, contact_store.contact_handles")
+
+    def _change(self, night: int) -> None:
+        with self.stage.connect("first") as connection:
+            rows = connection.execute(
+                "SELECT external_id FROM contact_store.contacts WHERE external_id IS NOT NULL ORDER BY external_id"
+            )
+            ids = [identifier for (identifier,) in islice(rows, night, None, round(1 / CHANGED))]
+        self.stage.control.update(sobject="Contact", ids=ids, values={"Title": f"Changed in night {night}"})
+        for identifier in ids[::100]:
+            address = f"{identifier.lower()}.{night}@changed.example"
+            self.stage.control.update(sobject="Contact", ids=[identifier], values={"Email": address})
+
+
+def _note(runs: Runs, measured: Measured) -> None:
+    told = json.loads(measured.output)
+    runs.seconds.append(measured.seconds)
+    runs.peak_mb.append(measured.peak_mb)
+    runs.counts = told["contacts"]
+    runs.steps = {name: {fact: step[fact] for fact in ("seconds", "peak_mb")} for name, step in told["steps"].items()}
+
+
+def main() -> int:
+    """Measure and print; the exit code is 0 whatever was reached, since machines differ."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__.partition("\n")[0])
+    parser.add_argument("--contacts", type=int, default=100_000)
+    parser.add_argument("--repeat", type=int, default=3, help="runs of each measure, of which the median is told")
+    parser.add_argument("--without-airflow", action="store_true", help="leave out the run by Airflow's components")
+    parser.add_argument(
+        "--grow-to", type=int, nargs="*", default=[], metavar="CONTACTS", help="nights in larger stores"
+    )
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    wanted = parser.parse_args()
+    with prepare_stage(wanted.contacts // 10) as stage:
+        _tell(f"A tenth: {stage.contacts:,} contacts")
+        tenth = Bench(stage, wanted.repeat).first()
+    figures: dict[str, Runs] = {"first sync of a tenth": tenth}
+    with prepare_stage(wanted.contacts) as stage:
+        _tell(f"{stage.contacts:,} contacts")
+        bench = Bench(stage, wanted.repeat)
+        first = figures["first sync"] = _told("first sync", bench.first())
+        bench.floor_of_first(first)
+        unlinked = figures["first sync, unlinked contacts"] = _told("unlinked", bench.first_with_unlinked())
+        night = figures["night, nothing changed"] = _told("night", bench.night())
+        for contacts in wanted.grow_to:
+            grown = bench.grown_store(max(0, contacts - stage.contacts))
+            figures[f"night, nothing changed, {contacts:,} stored"] = _told(f"{contacts:,} stored", grown)
+        changed = figures["night, 1 % changed"] = _told("changed", bench.changed_night())
+        dag = None if wanted.without_airflow else bench.whole_dag()
+    ours = [*figures.values()]
+    is_full_size = wanted.contacts == FULL_SIZE
+    lines = [
+        _seconds("first sync into an empty store", first.median, 30 if is_full_size else None),
+        _ratio("… of its floor", first.median, first.floor, 2.0),
+        _seconds(
+            "first sync, as many unlinked contacts there, half of them matching",
+            unlinked.median,
+            45 if is_full_size else None,
+        ),
+        _seconds("night, nothing changed", night.median, 15 if is_full_size else None),
+        _ratio("… of its floor", night.median, night.floor, 2.0),
+        Line("… rows rewritten", "some" if bench.rewritten else "none", "none", not bench.rewritten),
+        _ratio("night, 1 % changed, of the unchanged one", changed.median, night.median, 1.15),
+        _atmost("peak memory of a process", max(mb for runs in ours for mb in runs.peak_mb), 1536, "MB"),
+        _ratio("growth from a tenth", first.median, tenth.median, 11.0),
+        _atmost("Salesforce API calls of a run", max(count for runs in ours for count in runs.calls), 100, ""),
+        _atmost("staged data", bench.staged_mb, 300, "MB"),
+    ]
+    if dag is not None:
+        lines.append(_seconds("first sync by Airflow's four components", dag, 60 if is_full_size else None))
+    _show(lines, figures, wanted.contacts, wanted.json)
+    return 0
+
+
+def _seconds(measure: str, found: float, wanted: int | None) -> Line:
+    """`wanted` holds at full size; the start of the process alone takes a few seconds at any size."""
+    if wanted is None:
+        return Line(measure, f"{found:.1f} s", "", None)
+    return Line(measure, f"{found:.1f} s", f"≤ {wanted} s", found <= wanted)
+
+
+def _ratio(measure: str, found: float, beside: float, wanted: float) -> Line:
+    return Line(measure, f"{found / beside:.2f} × {beside:.1f} s", f"≤ {wanted:.2f} ×", found / beside <= wanted)
+
+
+def _atmost(measure: str, found: int, wanted: int, unit: str) -> Line:
+    return Line(measure, f"{found:,} {unit}".strip(), f"≤ {wanted:,} {unit}".strip(), found <= wanted)
+
+
+def _show(lines: Sequence[Line], figures: dict[str, Runs], contacts: int, file: Path | None) -> None:
+    machine = f"{os.cpu_count()} cores, {round(psutil.virtual_memory().total / 2**30)} GB"
+    told = {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "contacts": contacts}
+    print(f"{contacts:,} contacts, {told['date']}, {machine}\n")
+    width = max(len(line.measure) for line in lines)
+    for line in lines:
+        print(
+            f"{line.measure:<{width}}  {line.found:>16}  {line.wanted:>10}  {'reached' if line.reached else 'not reached'}"
+        )
+    print("\nSeconds and peak memory by step, of the last run of each kind:\n")
+    for name, runs in figures.items():
+        steps = ", ".join(
+            f"{step} {facts['seconds']:.1f} s {facts['peak_mb']} MB" for step, facts in runs.steps.items()
+        )
+        print(f"{name}: {', '.join(f'{seconds:.1f}' for seconds in runs.seconds)} s; {steps}")
+    content = json.dumps(
+        {
+            **told,
+            "table": [asdict(line) for line in lines],
+            "runs": {name: asdict(runs) for name, runs in figures.items()},
+        }
+    )
+    print(f"\n{content}")
+    if file:
+        file.write_text(content, encoding="utf-8")
+
+
+def _told(name: str, runs: Runs) -> Runs:
+    _tell(f"{name}: {', '.join(f'{seconds:.1f}' for seconds in runs.seconds)} s, {runs.counts}")
+    return runs
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _size_mb(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) // 1_000_000
+
+
+if __name__ == "__main__":
+    sys.exit(guard(main))
