@@ -12,6 +12,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -114,6 +115,7 @@ class Peer:
         Raises:
             subprocess.CalledProcessError: pip could not; what it printed is in `output`.
         """
+        self.versions = ", ".join(chain(*self.packages.values()))  # what is wanted, until it is there
         installed: dict[str, str] = {}
         for name, packages in self.packages.items():
             folder = self.environments / name

@@ -5,7 +5,7 @@
 # name = "PyAirbyte + source-salesforce"
 # shown = ["airbyte", "airbyte-source-salesforce"]
 # table = "salesforce.contact"
-# notes = "Bulk API 2.0 (`force_use_bulk_api`), all fields of Contact, since they cannot be chosen; it knows login.salesforce.com only, which a `sitecustomize` of its environment leads to the simulator; goes on from 10 minutes before the newest SystemModstamp"
+# notes = "Bulk API 2.0 (`force_use_bulk_api`), all fields of Contact, since they cannot be chosen; it knows login.salesforce.com only, which a `sitecustomize` of its environment leads to the simulator; goes on from 10 minutes before the newest SystemModstamp (`lookback_window`) and takes texts such as NA for none (`preserve_na_values` is off), both as by default"
 #
 # [tool.peer.environments]
 # source = ["airbyte-source-salesforce==2.10.3"]

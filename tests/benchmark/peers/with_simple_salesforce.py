@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["simple-salesforce==1.12.10", "pandas==3.1.1", "SQLAlchemy==2.1.9", "psycopg[binary]==3.3.6"]
+# dependencies = ["simple-salesforce==1.12.10", "pandas==3.1.1", "SQLAlchemy==2.1.9", "psycopg[binary]==3.3.9"]
 #
 # [tool.peer]
 # name = "simple-salesforce + to_sql"
