@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -23,6 +22,8 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 NONE = -1
 """No such row."""
+
+RECORDS_AT_ONCE = 200_000
 
 
 @dataclass(frozen=True)
@@ -127,50 +128,59 @@ def _released(matching: "Matching", claimed_again: Ints) -> pa.Table:
     )
 
 
-def _writes(matching: "Matching", handles: pa.Table, released: pa.Table) -> tuple[pa.Table, npt.NDArray[np.object_]]:
+def _writes(matching: "Matching", handles: pa.Table, released: pa.Table) -> tuple[pa.Table, pa.Array]:
     """What is written to each record that is created, linked or updated; and the outcome of every record."""
-    accepted = np.flatnonzero(~matching.skipped)
-    target = matching.target[accepted]
-    is_created = target == NONE
-    rows = pa.array(target, mask=is_created)
-    stored = matching.stored.records
-    facts: dict[str, pa.Array] = {"record": pa.array(accepted, pa.int32()), "id": _stored_ids(matching, target)}
-    facts["old_external_id"] = stored["external_id"].combine_chunks().take(rows)
-    row_changed = matching.moved[accepted] | matching.linked_now[accepted]
-    row_changed |= pc.is_valid(stored["not_syncing_since"].combine_chunks().take(rows)).to_numpy(zero_copy_only=False)
-    if matching.columns.part is Part.CONTACTS:
-        account_changed, accounts = _accounts(matching, accepted, rows)
-        facts |= accounts
-        row_changed |= account_changed
-    for column in matching.columns.fields:
-        old = _column(stored, column.name).take(rows)
-        new = _keep_unreadable(
-            matching, column.name, accepted, _column(matching.clean.records, column.name).take(facts["record"]), old
-        )
-        changed = _differ(new, old)
-        facts |= {column.name: new, f"old {column.name}": old, f"changed {column.name}": changed}
-        row_changed |= changed.to_numpy(zero_copy_only=False)
-    facts["row_changed"] = pa.array(row_changed)
     touched = np.zeros(matching.count, dtype=bool)
     touched[handles["record"].to_numpy()] = True
     touched[released["record"].to_numpy()] = True
     outcome = np.full(matching.count, "error", dtype=object)
-    outcome[accepted] = np.where(row_changed | touched[accepted], "updated", "unchanged")
-    outcome[matching.linked_now & ~matching.skipped] = "linked"
-    outcome[accepted[is_created]] = "created"
-    facts["outcome"] = pa.array(outcome[accepted], pa.string())
-    return pa.table(facts).filter(pa.array(outcome[accepted] != "unchanged")), outcome
+    accepted = np.flatnonzero(~matching.skipped)
+    # In portions, so that the old and new values of all records are never there at once.
+    portions = []
+    for start in range(0, max(len(accepted), 1), RECORDS_AT_ONCE):
+        records = accepted[start : start + RECORDS_AT_ONCE]
+        values, row_changed = _values(matching, records)
+        outcome[records] = np.where(row_changed | touched[records], "updated", "unchanged")
+        outcome[records[matching.linked_now[records]]] = "linked"
+        outcome[records[matching.target[records] == NONE]] = "created"
+        portion = values.append_column("outcome", pa.array(outcome[records], pa.string()))
+        portions.append(portion.filter(pa.array(outcome[records] != "unchanged")))
+    return pa.concat_tables(portions), pa.array(outcome, pa.string())
 
 
-def _accounts(matching: "Matching", accepted: Ints, rows: pa.Array) -> tuple[Bools, dict[str, pa.Array]]:
-    """The account each contact belongs to (rule 5): the linked one, else the one that a person set."""
-    known = matching.stored.accounts.to_pandas().dropna(subset="external_id").rename(columns={"id": "account_id"})
-    wanted = pd.DataFrame({"external_id": matching.clean.records["account"].take(pa.array(accepted)).to_pandas()})
-    synced = wanted.merge(known, how="left", on="external_id", validate="m:1")["account_id"]
-    linked = pa.array(synced.astype("Int64"), pa.int64())
+def _values(matching: "Matching", records: Ints) -> tuple[pa.Table, Bools]:
+    """Old and new values of accepted records, and whether their row changes at all."""
+    target = matching.target[records]
+    rows = pa.array(target, mask=target == NONE)
     stored = matching.stored.records
-    old = stored["account_id"].combine_chunks().take(rows)
-    old_synced = stored["synced_account_id"].combine_chunks().take(rows)
+    facts: dict[str, pa.Array] = {"record": pa.array(records, pa.int32()), "id": _stored_ids(matching, target)}
+    facts["old_external_id"] = _column(stored, "external_id").take(rows)
+    row_changed = matching.moved[records] | matching.linked_now[records]
+    row_changed |= pc.is_valid(_column(stored, "not_syncing_since").take(rows)).to_numpy(zero_copy_only=False)
+    if matching.columns.part is Part.CONTACTS:
+        account_changed, accounts = _accounts(matching, facts["record"], rows)
+        facts |= accounts
+        row_changed |= account_changed
+    for column in matching.columns.fields:
+        old = _column(stored, column.name).take(rows)
+        read = _column(matching.clean.records, column.name).take(facts["record"])
+        new = _keep_unreadable(matching, column.name, records, read, old)
+        changed = _differ(new, old)
+        facts |= {column.name: new, f"old {column.name}": old, f"changed {column.name}": changed}
+        row_changed |= changed.to_numpy(zero_copy_only=False)
+    facts["row_changed"] = pa.array(row_changed)
+    return pa.table(facts), row_changed
+
+
+def _accounts(matching: "Matching", records: pa.Array, rows: pa.Array) -> tuple[Bools, dict[str, pa.Array]]:
+    """The account each contact belongs to (rule 5): the linked one, else the one that a person set."""
+    accounts = matching.stored.accounts
+    wanted = _column(matching.clean.records, "account").take(records)
+    place = pc.index_in(wanted, value_set=_column(accounts, "external_id").drop_null())
+    linked = _column(accounts.filter(pc.is_valid(accounts["external_id"])), "id").take(place)
+    stored = matching.stored.records
+    old = _column(stored, "account_id").take(rows)
+    old_synced = _column(stored, "synced_account_id").take(rows)
     by_person = pc.if_else(pc.fill_null(pc.equal(old, old_synced), False), pa.scalar(None, pa.int64()), old)
     new = pc.coalesce(linked, by_person)
     changed = pc.or_(_differ(new, old), _differ(linked, old_synced))
@@ -193,7 +203,7 @@ def _keep_unreadable(matching: "Matching", name: str, accepted: Ints, new: pa.Ar
     return pc.if_else(pa.array(mask[accepted]), old, new)
 
 
-def _outcomes(matching: "Matching", outcome: npt.NDArray[np.object_]) -> pa.Table:
+def _outcomes(matching: "Matching", outcome: pa.Array) -> pa.Table:
     fields = matching.columns
     filled = ~matching.skipped & (matching.target != NONE)
     by_handle = ~matching.skipped & (matching.linked_now | matching.created)
@@ -210,7 +220,7 @@ def _outcomes(matching: "Matching", outcome: npt.NDArray[np.object_]) -> pa.Tabl
     return pa.table(
         {
             "external_id": matching.external_ids,
-            "outcome": pa.array(outcome, pa.string()),
+            "outcome": outcome,
             "id": _stored_ids(matching, matching.target),
             "rule": pa.array(rule, pa.string()),
             "matched_source": matching.clean.handles["source"].take(matched).cast(pa.string()),

@@ -255,8 +255,8 @@ def clean_records(world: World, page_rows: int = 1_000_000) -> CleanRecords:
 
 def stored_records(world: World) -> StoredRecords:
     contacts = sorted(world.store, key=lambda contact: contact.id)
-    handles = [(c.id, *h, "salesforce" if name else "person", name) for c in contacts for h, name in c.handles.items()]
-    columns = [list(column) for column in zip(*handles, strict=True)] or [[]] * 5
+    handles = [(c.id, *h, name) for c in contacts for h, name in c.handles.items()]
+    columns = [list(column) for column in zip(*handles, strict=True)] or [[]] * 4
     count = len(contacts)
     return StoredRecords(
         pa.table(
@@ -273,8 +273,7 @@ def stored_records(world: World) -> StoredRecords:
                 "record_id": pa.array(columns[0], pa.int64()),
                 "source": pa.array(columns[1], pa.string()),
                 "handle": pa.array(columns[2], pa.string()),
-                "origin": pa.array(columns[3], pa.string()),
-                "salesforce_field": pa.array(columns[4], pa.string()),
+                "salesforce_field": pa.array(columns[3], pa.string()),
             }
         ),
         pa.table({"id": pa.array([], pa.int64()), "external_id": pa.array([], pa.string())}),
