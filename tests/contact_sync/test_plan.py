@@ -56,7 +56,7 @@ def plan_for(stored: list[dict[str, Any]], source: list[dict[str, Any]], columns
     store = StoredRecords(
         table(f"id external_id account_id synced_account_id not_syncing_since {values}", stored),
         table("record_id source handle origin salesforce_field", handles),
-        table("id external_id", [{"id": 60}, {"id": 70, "external_id": ACME}, {"id": 80, "external_id": GLOBEX}]),
+        table("id external_id", [{"id": 70, "external_id": ACME}, {"id": 80, "external_id": GLOBEX}, {"id": 90}]),
         table("loser winner", []),
     )
     clean = transform(table("Id AccountId Email Name Notes Score Website", source), columns)
@@ -118,23 +118,23 @@ def test_rule_2_6_who_comes_back_is_updated_and_who_is_known_to_be_gone_is_not_n
 
 def test_rule_5_a_contact_belongs_to_the_account_whose_link_is_its_account_id() -> None:
     plan = plan_for(
-        [stored_ann(account_id=60)], [ann(AccountId=GLOBEX), {"Id": BOB, "Email": "b@x.co", "AccountId": ACME}]
+        [stored_ann(account_id=90)], [ann(AccountId=GLOBEX), {"Id": BOB, "Email": "b@x.co", "AccountId": ACME}]
     )
     names = ("account_id", "synced_account_id", "old_account_id", "changed account_id")
-    assert written(plan, *names) == [(80, 80, 60, True), (70, 70, None, True)]
+    assert written(plan, *names) == [(80, 80, 90, True), (70, 70, None, True)]
     settled = stored_ann(account_id=80, synced_account_id=80)
     assert plan_for([settled], [ann(AccountId=GLOBEX)]).counts()["unchanged"] == 1
 
 
 def test_rule_5_where_the_account_is_not_linked_what_a_person_set_stays_and_what_the_sync_set_is_taken_back() -> None:
-    by_person, by_sync = stored_ann(account_id=60), stored_ann(account_id=80, synced_account_id=80)
+    by_person, by_sync = stored_ann(account_id=90), stored_ann(account_id=80, synced_account_id=80)
     for nowhere in (None, "001000000000009AAA"):
         assert plan_for([by_person], [ann(AccountId=nowhere)]).counts()["unchanged"] == 1
         taken_back = plan_for([by_sync], [ann(AccountId=nowhere)])
         assert written(taken_back, "account_id", "synced_account_id", "changed account_id") == [(None, None, True)]
-    person_changed_it = stored_ann(account_id=60, synced_account_id=80)
+    person_changed_it = stored_ann(account_id=90, synced_account_id=80)
     plan = plan_for([person_changed_it], [ann()])
-    assert written(plan, "account_id", "synced_account_id", "changed account_id") == [(60, None, False)]
+    assert written(plan, "account_id", "synced_account_id", "changed account_id") == [(90, None, False)]
 
 
 def errors(plan: Plan) -> list[tuple]:
@@ -147,7 +147,7 @@ def test_rule_8_3_a_collision_tells_the_accounts_of_both_sides_so_that_a_switchb
     asking = {"Id": CID, "Email": "ann@x.co", "AccountId": GLOBEX}
     told = ("email_taken", "contact", CID, "ann@x.co", GLOBEX)
     assert errors(plan_for([stored_ann(account_id=70)], [asking])) == [(*told, json.dumps([ACME]))]
-    assert errors(plan_for([stored_ann(account_id=60)], [asking])) == [(*told, "[null]")]
+    assert errors(plan_for([stored_ann(account_id=90)], [asking])) == [(*told, "[null]")]
     assert errors(plan_for([stored_ann()], [asking])) == [(*told, "[null]")]
     for stored in ([], [stored_ann(account_id=70)]):
         plan = plan_for(stored, [ann(AccountId=GLOBEX), asking])
@@ -190,3 +190,9 @@ def test_the_outcome_tells_the_rule_that_decided_and_the_handle_that_matched() -
     ]
     accounts = plan_for([], [{"Id": ACME, "Website": "acme.com", "Name": "Acme"}], ACCOUNTS)
     assert accounts.outcomes["rule"].to_pylist() == ["5"]
+
+
+def test_an_id_may_be_as_large_as_postgresql_makes_them() -> None:
+    large = 2**53 + 1
+    assert written(plan_for([stored_ann(id=large)], [ann(Name="Ann")]), "id") == [(large,)]
+    assert plan_for([stored_ann(id=large)], []).stopped["id"].to_pylist() == [large]
