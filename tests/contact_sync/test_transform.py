@@ -160,6 +160,16 @@ def test_rule_3_6_a_number_that_feeds_a_text_has_one_form_whichever_api_delivere
     assert value_of("description", raw, "string") == raw, "rule 3.7: a text that looks like a number is a text"
 
 
+@pytest.mark.parametrize(("describe_type", "raw"), [("double", "n/a"), ("datetime", "tomorrow")])
+def test_rule_3_7_a_text_where_a_number_or_a_datetime_belongs_is_kept_exactly(describe_type: str, raw: str) -> None:
+    assert value_of("description", raw, describe_type) == raw
+
+
+def test_rule_3_6_a_number_that_feeds_a_handle_has_the_same_form() -> None:
+    found = clean(columns_for("custom_handle", "double"), "12.0", "1.2E1")
+    assert found.handles["handle"].to_pylist() == ["12", "12"]
+
+
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**12), max_value=10**12))
 @settings(max_examples=60)
 def test_rule_3_6_every_way_to_write_a_number_comes_to_the_same(number: Any) -> None:
@@ -396,6 +406,15 @@ def test_rule_5_a_domain_has_at_most_253_characters() -> None:
     assert handles_of("domain", longest, Part.ACCOUNTS) == [longest]
     too_long = longest.replace(".com", ".info")
     assert warning(clean(columns_for("domain", part=Part.ACCOUNTS), too_long))[0] == "invalid_handle"
+
+
+def test_rule_3_3_a_missing_field_gives_nothing_and_those_after_it_in_the_mapping_still_do() -> None:
+    chosen = {"mapping": lines(Gone="email", Field="email")}
+    parsed = parse_settings({"owners": ["owner@example.com"], "accounts": {"mapping": []}, "contacts": chosen})
+    found = clean(resolve_columns(Part.CONTACTS, parsed, {}, ["Gone"]), "ann@x.org")
+    assert found.handles.to_pylist() == [
+        {"record": 0, "source": "email", "handle": "ann@x.org", "salesforce_field": "Field"}
+    ]
 
 
 def test_rule_4_10_of_several_fields_with_the_same_handle_the_first_in_the_mapping_is_remembered() -> None:
