@@ -116,6 +116,12 @@ def test_rule_2_6_who_comes_back_is_updated_and_who_is_known_to_be_gone_is_not_n
     assert plan.stopped["id"].to_pylist() == [3]
 
 
+def test_rule_2_6_a_skipped_contact_that_is_still_in_the_source_has_not_left_it() -> None:
+    assert plan_for([stored_ann()], [ann(Email=None)]).stopped.num_rows == 0
+    taken = [stored_ann(), {"id": 2, "external_id": BOB, "handle": "bob@x.co"}]
+    assert plan_for(taken, [ann(Email="bob@x.co")]).stopped["id"].to_pylist() == [2]
+
+
 def test_rule_5_a_contact_belongs_to_the_account_whose_link_is_its_account_id() -> None:
     plan = plan_for(
         [stored_ann(account_id=90)], [ann(AccountId=GLOBEX), {"Id": BOB, "Email": "b@x.co", "AccountId": ACME}]
@@ -196,3 +202,13 @@ def test_an_id_may_be_as_large_as_postgresql_makes_them() -> None:
     large = 2**53 + 1
     assert written(plan_for([stored_ann(id=large)], [ann(Name="Ann")]), "id") == [(large,)]
     assert plan_for([stored_ann(id=large)], []).stopped["id"].to_pylist() == [large]
+
+
+def test_a_run_in_which_nothing_happens_has_the_same_columns_as_any_other() -> None:
+    stored = [stored_ann(), {"id": 2, "external_id": BOB}, {"id": 3, "external_id": CID, "handle": "c@x.co"}]
+    busy = plan_for(stored, [ann(Email="new@x.co"), {"Id": salesforce_id(9), "Email": "c@x.co"}])
+    idle = plan_for([], [])
+    for name in ("outcomes", "writes", "handles", "released", "stopped", "errors"):
+        assert getattr(busy, name).num_rows > 0
+        assert getattr(idle, name).num_rows == 0
+        assert getattr(busy, name).schema == getattr(idle, name).schema
