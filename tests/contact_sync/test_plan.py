@@ -206,7 +206,9 @@ def test_an_id_may_be_as_large_as_postgresql_makes_them() -> None:
 
 def test_a_run_in_which_nothing_happens_has_the_same_columns_as_any_other() -> None:
     stored = [stored_ann(), {"id": 2, "external_id": BOB}, {"id": 3, "external_id": CID, "handle": "c@x.co"}]
-    busy = plan_for(stored, [ann(Email="new@x.co"), {"Id": salesforce_id(9), "Email": "c@x.co"}])
+    found = {"id": 4, "handle": "found@x.co"}, {"Id": salesforce_id(8), "Email": "found@x.co"}
+    source = [ann(Email="new@x.co"), {"Id": salesforce_id(9), "Email": "c@x.co"}]
+    busy = plan_for([*stored, found[0]], [*source, found[1]])
     idle = plan_for([], [])
     for name in ("outcomes", "writes", "handles", "released", "stopped", "errors"):
         assert getattr(busy, name).num_rows > 0
