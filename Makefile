@@ -22,8 +22,13 @@ test: dev-environment ## Run every test; TESTS="tests/demo -k mail" chooses some
 prove: dev-environment ## Prove matching and applying at length, with a scorecard; PROOFS="-k crash" chooses some
 	@exec $(PYTHON) -m pytest tests/proof -o python_files='prove_*.py' $(PROOFS)
 
-mutate: dev-environment ## Change the pure core in small ways and see whether the tests notice; MUTANTS="--count 0": all
-	@exec $(PYTHON) -m tests.proof.mutation $(MUTANTS)
+mutate: dev-environment ## Change the pure core in small ways and see whether the tests notice; MUTANTS='*.match.*': some anew
+	@$(if $(MUTANTS),,rm -rf mutants)
+	@nice .venv/bin/mutmut run $(MUTANTS)
+	@.venv/bin/mutmut results
+	@.venv/bin/mutmut results --all true | awk -F '[. :]+' \
+		'{ all[$$4]++; if (/survived$$|no tests$$|not checked$$/) survived[$$4]++ } \
+		END { for (module in all) print module ": " all[module] - survived[module] " of " all[module] " mutants noticed" }'
 
 bench: dev-environment ## Measure the sync of N=100000 contacts: seconds, memory, calls; BENCH="--grow-to 2000000": more
 	@exec $(PYTHON) -m tests.benchmark --contacts $(N) $(BENCH)
@@ -48,7 +53,7 @@ requirements: dev-environment ## Pin everything anew from requirements.in and re
 
 clean: ## Remove the environment, the demo's data and what the tools left
 	@if [ -L .demo/postgres ]; then rm -rf -- "$$(readlink .demo/postgres)"; fi
-	rm -rf .venv .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .demo mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Always asked, since a fingerprint decides, not a file's date; does nothing while the environment fits.

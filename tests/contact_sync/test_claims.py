@@ -66,6 +66,49 @@ def test_rule_4_9_a_broken_ring_stops_everybody_behind_the_break() -> None:
     assert [bool(decision.collisions) for decision in settle(row, holders).values()] == [True] * 5
 
 
+def test_rule_4_9_b_after_each_admission_the_first_one_skipped_comes_first_again() -> None:
+    # 3 must wait for 0, who is skipped because 1 cannot move; then 3 gives up its address, which 2 and 4 want.
+    claims = [
+        claim(0, 10, email(1), email(2)),
+        claim(1, 11, email(3)),
+        claim(2, 12, email(4)),
+        claim(3, 13, email(1)),
+        claim(4, 14, email(4)),
+    ]
+    holders = {number: holder(True) for number in (10, 12, 14)}
+    holders |= {11: holder(True, email(2)), 13: holder(True, email(4)), 99: holder(True, email(3))}
+    decisions = settle(claims, holders)
+    assert [order for order, decision in decisions.items() if not decision.collisions] == [2, 3]
+    assert decisions[4].collisions == ((email(4), 12),)
+
+
+def test_rule_4_9_a_whoever_wants_what_its_holder_keeps_stands_in_nobodys_way() -> None:
+    claims = [claim(0, 10, email(1)), claim(1, 11, email(1), email(2)), claim(2, None, email(2))]
+    decisions = settle(claims, {10: holder(True), 11: holder(True, email(1))})
+    assert decisions == {0: Decision(None, ((email(1), 11),)), 1: Decision(11), 2: Decision(None, ((email(2), 11),))}
+
+
+def test_rule_4_8_a_contact_that_becomes_free_late_is_filled_by_the_lower_id_alone() -> None:
+    # 5 would fill contact 20, until 2 turns out to keep what 5 wants, because 3 cannot move. Then 6 could fill it, and 4
+    # must come before 6: what 4 wants of it would stay there, for 6 cannot read the field that gave it.
+    claims = [
+        claim(0, 10, email(91)),
+        claim(1, 11, email(92)),
+        claim(2, 12, email(13)),
+        claim(3, 13, email(99)),
+        claim(4, None, email(1), email(10)),
+        claim(5, None, email(2), email(12)),
+        Claim(6, None, dict.fromkeys([email(3), email(11)], "Field"), frozenset({("email", "First")})),
+        Claim(7, None, {email(4): "Field"}, frozenset({("email", "Second")})),
+    ]
+    holders = {number: holder(True, email(number)) for number in (10, 11, 12, 13, 99)}
+    given_by = {email(1): "First", email(2): "Second", email(3): "Field", email(4): "Field"}
+    holders[20] = Holder(False, {handle: ("email", field) for handle, field in given_by.items()})
+    decisions = settle(claims, holders)
+    assert [order for order, decision in decisions.items() if decision.collisions] == [2, 3, 5]
+    assert {order: decisions[order].contact for order in (4, 6, 7)} == {4: 20, 6: None, 7: None}
+
+
 def test_rule_4_9_groups_that_touch_nowhere_are_settled_as_if_alone() -> None:
     first = [claim(0, None, email(1)), claim(2, None, email(1))]
     second = [claim(1, None, email(2)), claim(3, None, email(2), email(3))]

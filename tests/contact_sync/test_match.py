@@ -91,6 +91,12 @@ def test_rule_4_2_exactly_one_unlinked_contact_owns_a_handle_so_it_is_linked() -
     assert (row["rule"], row["matched_source"], row["matched_handle"]) == ("4.2", "email", mail("a"))
 
 
+def test_rule_4_2_of_several_handles_that_match_the_first_in_the_order_of_lookup_is_named() -> None:
+    store = [contact(1, None, {PHONE_HANDLE: None, email("a"): None})]
+    (row,) = plan_for(world(store, {ANN: {"Phone": PHONE, "Email": mail("a")}})).outcomes.to_pylist()
+    assert (row["outcome"], row["matched_source"], row["matched_handle"]) == ("linked", "email", mail("a"))
+
+
 def test_rule_4_2_the_owner_is_linked_to_somebody_else_so_the_source_contact_is_skipped() -> None:
     example = world([with_email(1, EVE, "a")], emails(ann="a"))
     assert outcomes(plan_for(example)) == {"ann": "email_taken"}
@@ -264,6 +270,7 @@ def test_rule_4_11_the_link_moves_to_the_winner_of_a_merge() -> None:
     assert outcomes(plan) == {"bob": "updated"}
     assert after(example) == {1: ("bob", {email("a"): "Email"})}
     assert plan.outcomes["rule"].to_pylist() == ["4.11"]
+    assert plan.writes["old_external_id"].to_pylist() == [ANN]
 
 
 def test_rule_4_11_a_chain_of_merges_is_followed_to_its_end() -> None:

@@ -5,8 +5,10 @@ In the tables a `·` is a space that counts and `\\n` a line break; an empty rig
 
 import json
 import string
+import time
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pytest
@@ -158,6 +160,16 @@ def test_rule_3_6_a_number_that_feeds_a_text_has_one_form_whichever_api_delivere
     assert value_of("description", raw, "string") == raw, "rule 3.7: a text that looks like a number is a text"
 
 
+@pytest.mark.parametrize(("describe_type", "raw"), [("double", "n/a"), ("datetime", "tomorrow")])
+def test_rule_3_7_a_text_where_a_number_or_a_datetime_belongs_is_kept_exactly(describe_type: str, raw: str) -> None:
+    assert value_of("description", raw, describe_type) == raw
+
+
+def test_rule_3_6_a_number_that_feeds_a_handle_has_the_same_form() -> None:
+    found = clean(columns_for("custom_handle", "double"), "12.0", "1.2E1")
+    assert found.handles["handle"].to_pylist() == ["12", "12"]
+
+
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=4, min_value=-(10**12), max_value=10**12))
 @settings(max_examples=60)
 def test_rule_3_6_every_way_to_write_a_number_comes_to_the_same(number: Any) -> None:
@@ -187,6 +199,11 @@ def test_rule_3_6_a_boolean_that_feeds_a_text_is_written_in_small_letters() -> N
 @pytest.mark.parametrize("raw", ["Gold", "silver medal", "1"])
 def test_rule_3_1_an_enum_takes_its_values(raw: str) -> None:
     assert value_of("custom_fields.enum", raw) == f'"{raw}"'
+
+
+def test_rule_3_6_a_number_that_feeds_an_enum_has_the_same_form() -> None:
+    assert value_of("custom_fields.enum", "1.0", "double") == '"1"'
+    assert warning(clean(columns_for("custom_fields.enum"), "1.0"))[0] == "invalid_value"
 
 
 @pytest.mark.parametrize("raw", ["gold", "Gold ", "Silver", "Gold;silver medal", "2"])
@@ -243,6 +260,15 @@ def test_rule_3_6_a_datetime_that_feeds_a_text_has_the_same_form(raw: str, momen
     assert value_of("description", raw, "string") == raw
 
 
+def test_rule_3_6_a_datetime_without_a_zone_is_utc_wherever_the_sync_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert value_of("custom_fields.datetime", "2026-05-06T07:08:09") == '"2026-05-06T07:08:09Z"'
+        assert value_of("custom_fields.datetime", "2026-05-06T07:08:09+02:00") == '"2026-05-06T05:08:09Z"'
+    time.tzset()
+
+
 def test_rule_3_6_a_date_that_feeds_a_text_stays_a_date() -> None:
     assert value_of("description", "2026-05-06", "date") == "2026-05-06"
 
@@ -294,7 +320,7 @@ def test_rule_3_6_what_is_no_email_is_a_warning_and_counts_as_absent(raw: str) -
 SPACES = ["\u00a0", "\u2003", "\u3000", "\u2028", "\t", "\r\n", "\x0b", "\x1c", "\x85", "\u202f"]
 
 
-@pytest.mark.parametrize("space", SPACES, ids=ascii)
+@pytest.mark.parametrize("space", SPACES, ids=quote)
 def test_rule_3_6_every_kind_of_space_is_white_space(space: str) -> None:
     assert handles_of("email", f"{space}ann@example.org{space}") == ["ann@example.org"]
     assert handles_of("custom_handle", f"{space}K 1{space}") == ["K 1"]
@@ -309,7 +335,9 @@ def test_rule_3_6_a_phone_is_read_in_the_default_region_and_its_extension_is_par
     assert warning(clean(columns_for("phone"), "030 901820")) == ("invalid_handle", "warning", "Field", "030 901820")
 
 
-@pytest.mark.parametrize(("raw", "handle"), cells("@Ann|ann\nANN_1|ann_1\n··@ann··|ann\n@@ann|ann\n@·ann|ann"))
+@pytest.mark.parametrize(
+    ("raw", "handle"), cells("@Ann|ann\nANN_1|ann_1\nXaver|xaver\n··@ann··|ann\n@@ann|ann\n@·ann|ann")
+)
 def test_rule_3_6_a_twitter_name_has_no_at_sign_and_small_letters(raw: str, handle: str) -> None:
     assert handles_of("twitter", raw) == [handle]
 
@@ -373,6 +401,22 @@ def test_rule_3_6_a_text_that_is_too_long_is_no_handle(target: str) -> None:
     assert warning(clean(columns_for(target), "😀" * 32_000))[0] == "invalid_handle"
 
 
+def test_rule_5_a_domain_has_at_most_253_characters() -> None:
+    longest = ".".join(["a" * 63, "b" * 63, "c" * 63, "d" * 57, "com"])
+    assert handles_of("domain", longest, Part.ACCOUNTS) == [longest]
+    too_long = longest.replace(".com", ".info")
+    assert warning(clean(columns_for("domain", part=Part.ACCOUNTS), too_long))[0] == "invalid_handle"
+
+
+def test_rule_3_3_a_missing_field_gives_nothing_and_those_after_it_in_the_mapping_still_do() -> None:
+    chosen = {"mapping": lines(Gone="email", Field="email")}
+    parsed = parse_settings({"owners": ["owner@example.com"], "accounts": {"mapping": []}, "contacts": chosen})
+    found = clean(resolve_columns(Part.CONTACTS, parsed, {}, ["Gone"]), "ann@x.org")
+    assert found.handles.to_pylist() == [
+        {"record": 0, "source": "email", "handle": "ann@x.org", "salesforce_field": "Field"}
+    ]
+
+
 def test_rule_4_10_of_several_fields_with_the_same_handle_the_first_in_the_mapping_is_remembered() -> None:
     columns = columns_for("phone", Second="phone", Third="email")
     found = clean(columns, "212 842 5500", "n/a", Second=["+12128425500", "2128425500"], Third=["A@x.org", None])
@@ -394,7 +438,7 @@ EXACT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", EXACT, ids=lambda text: ascii(text[:20]))
+@pytest.mark.parametrize("text", EXACT, ids=lambda text: quote(text[:20]))
 def test_rule_3_7_text_is_kept_exactly(text: str) -> None:
     assert value_of("description", text) == text
     assert json.loads(value_of("custom_fields.string", text) or "") == text
@@ -408,6 +452,12 @@ def test_rule_3_7_any_text_is_kept_exactly(text: str) -> None:
     assert found.records["description"].to_pylist() == [text]
 
 
+def test_rule_4_12_a_text_is_written_as_postgresql_writes_jsonb_so_that_the_next_run_finds_it_unchanged() -> None:
+    columns = columns_for("custom_fields.string")
+    found = clean(columns, 'é "b"', "plain é", None, "line\nbreak")
+    assert found.records["custom_fields.string"].to_pylist() == ['"é \\"b\\""', '"plain é"', None, '"line\\nbreak"']
+
+
 def test_rule_3_4_an_empty_value_is_mirrored_too() -> None:
     assert value_of("description", None) is None
     assert value_of("custom_fields.number", None) is None
@@ -417,8 +467,8 @@ def test_rule_3_4_an_empty_value_is_mirrored_too() -> None:
 
 def test_rule_3_1_web_links_of_several_fields_are_one_list_each_once() -> None:
     columns = columns_for("url", Second="url", Third="url")
-    found = clean(columns, "b", None, None, Second=["a", None, "c"], Third=["b", None, "c"])
-    assert [json.loads(text) for text in found.records["links"].to_pylist()] == [["b", "a"], [], ["c"]]
+    found = clean(columns, "b", None, None, "d", Second=["a", None, "c", "d"], Third=["b", None, "c", None])
+    assert [json.loads(text) for text in found.records["links"].to_pylist()] == [["b", "a"], [], ["c"], ["d"]]
 
 
 # -------------------------------------------------------------------------------------------------- frames as a whole

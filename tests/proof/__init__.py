@@ -4,5 +4,6 @@
 `prove_hostile_values`: text, ids, e-mails and phones that break importers. `prove_concurrent_edits`: people who edit at
 every moment of a load. `prove_crashes`: death at every statement, file, call and mail. `prove_salesforce_faults`:
 whatever Salesforce does wrong. `prove_a_life`: all of that in any order. `prove_seeded_defects`: that the proofs catch
-what they are for; `make mutate` asks the same of the pure core, change by change.
+what they are for; `make mutate` asks the same of the pure core, change by change, with mutmut; `surviving_mutants.md`
+says why those that nobody notices are harmless.
 """
