@@ -12,17 +12,26 @@ from tests.proof.one_run import sync
 from tests.whole_runs import lines, save
 
 MAPPING = lines(Name="name", Email="email", Phone="phone", Level_Text__c="description")
+
+
+def _place_of(run: str) -> str:
+    """Which run it is, counted: PostgreSQL gives a number that a dead transaction took to nobody else."""
+    return f"(SELECT count(*) FROM contact_store.sync_runs AS earlier WHERE earlier.id <= {run})"
+
+
 DUMP = {
     "contacts": "SELECT id, external_id, account_id, synced_account_id, name, description, links, custom_fields,"
     " not_syncing_since IS NULL FROM contact_store.contacts ORDER BY id",
     "handles": "SELECT * FROM contact_store.contact_handles ORDER BY source, handle",
     "accounts": "SELECT id, external_id, name, custom_fields, not_syncing_since IS NULL FROM contact_store.accounts ORDER BY id",
     "domains": "SELECT * FROM contact_store.account_domains ORDER BY domain",
-    "entries": "SELECT * FROM contact_store.sync_changes ORDER BY run_id, part, external_id",
-    "errors": "SELECT part, code, level, external_id, salesforce_field, value, detail, holders, opened_run, last_run, closed_run"
-    " FROM contact_store.sync_errors ORDER BY 1, 2, 4, 5, 9",
-    "runs": "SELECT id, state, accounts, contacts, accounts_applied_at IS NULL, contacts_applied_at IS NULL,"
-    " report_sent_at IS NULL FROM contact_store.sync_runs ORDER BY id",
+    "entries": f"SELECT {_place_of('run_id')}, part, record_id, external_id, outcome, rule, matched_source, matched_handle,"
+    " old_values, new_values FROM contact_store.sync_changes ORDER BY run_id, part, external_id",
+    "errors": "SELECT part, code, level, external_id, salesforce_field, value, detail, holders,"
+    f" {_place_of('opened_run')}, {_place_of('last_run')}, {_place_of('closed_run')}"
+    " FROM contact_store.sync_errors ORDER BY 1, 2, 4, 5, opened_run",
+    "runs": f"SELECT {_place_of('run.id')}, state, accounts, contacts, accounts_applied_at IS NULL, contacts_applied_at IS NULL,"
+    " report_sent_at IS NULL FROM contact_store.sync_runs AS run ORDER BY id",
 }
 
 
