@@ -9,17 +9,18 @@ import logging
 import resource
 import time
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, overload
 
+import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.conclude import RunReport, conclude_run, record_run_error
-from include.contact_sync.errors import AnotherRunIsActive, RunError, RunRefused, StoreRefused
+from include.contact_sync.errors import AnotherRunIsActive, RunError, RunRefused, StoreRefused, StoreUnavailable
 from include.contact_sync.extract import extract_accounts, extract_contacts
 from include.contact_sync.load import PlannedPart, apply_plan
 from include.contact_sync.match import match
@@ -219,9 +220,10 @@ def run_all_steps(request: RunRequest) -> RunReport | None:
         raise
     except (RunError, RunRefused, StoreRefused) as error:
         log.error("%s", error)  # ruff: ignore[error-instead-of-exception] -- the report tells it; a traceback would not help
-    except KeyboardInterrupt:
-        if (stopped := find_run(request.dag_run_id, must_exist=False)) is not None:
-            conclude_run(stopped)  # the next run need not wait until this one counts as dead
+    except BaseException:
+        with suppress(StoreUnavailable, psycopg.Error):  # what stopped the run is more to the point
+            if (stopped := find_run(request.dag_run_id, must_exist=False)) is not None:
+                conclude_run(stopped)  # the next run need not wait until this one counts as dead
         raise
     opened = find_run(request.dag_run_id, must_exist=False)
     return None if opened is None else conclude_run(opened)

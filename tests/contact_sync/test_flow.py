@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import phonenumbers
+import psycopg
 import pytest
 
 from include.contact_sync import flow
 from include.contact_sync.conclude import RunReport, summary
-from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive, RunRefused
+from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive, RunRefused, StoreUnavailable
 from include.contact_sync.flow import RunRequest, run_all_steps
 from include.contact_sync.salesforce import client
 from include.contact_sync.settings import Settings
@@ -675,6 +676,23 @@ def test_a_run_that_is_interrupted_leaves_the_store_to_the_next(
     with monkeypatch.context() as patch:
         patch.setattr(flow, "match_contacts", interrupt)
         with pytest.raises(KeyboardInterrupt):
+            sync(settings_with())
+    assert store.execute("SELECT state FROM contact_store.sync_runs") == [("failed",)]
+    assert sync(settings_with()).run.state == "succeeded"
+
+
+@pytest.mark.parametrize("failure", [StoreUnavailable("gone"), psycopg.OperationalError("gone"), ValueError("a bug")])
+def test_a_run_that_fails_in_a_way_nobody_foresaw_leaves_the_store_to_the_next(
+    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    three_people(organisation)
+
+    def fail(_run_id: int) -> None:
+        raise failure
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "match_contacts", fail)
+        with pytest.raises(type(failure)):
             sync(settings_with())
     assert store.execute("SELECT state FROM contact_store.sync_runs") == [("failed",)]
     assert sync(settings_with()).run.state == "succeeded"

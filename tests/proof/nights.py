@@ -46,7 +46,8 @@ def prepare(organisation: Simulator, store: Store, settings: Settings) -> None:
         sobject="Account", records=[{"Name": f"Acme {at}", "Website": f"acme{at}.example"} for at in range(3)]
     )
     records = [
-        {"LastName": f"Person {at}", "Email": f"p{at}@example.org", "AccountId": accounts[at % 3]} for at in range(8)
+        {"LastName": f"Persönlich {at}", "Email": f"p{at}@example.org", "AccountId": accounts[at % 3]}
+        for at in range(8)
     ]
     ids = control.create(sobject="Contact", records=[*records, {**records[0], "LastName": "Twin"}])
     save(settings)

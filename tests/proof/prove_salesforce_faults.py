@@ -1,13 +1,15 @@
 """Whatever Salesforce does wrong at any call: the run recovers and its result is the undisturbed one, or it fails with
 the right code and has changed nothing, and the next run brings the undisturbed result."""
 
+import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 from include.contact_sync.salesforce import client
+from include.contact_sync.settings import parse_settings
 from include.contact_sync.staging import Staging
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
@@ -143,6 +145,11 @@ def calls_worth_disturbing(organisation: Simulator) -> dict[int, str]:
     return dict(sorted((number, kind) for found in (first, last) for kind, number in found.items()))
 
 
+def first_page(calls: dict[int, str]) -> int:
+    """The first page of a job has none before it that could come again."""
+    return min((number for number, kind in calls.items() if kind == "bulk_results"), default=0)
+
+
 @pytest.mark.parametrize("lasting", ["once", "for ever"])
 def test_a_fault_at_any_call_changes_nothing_in_the_end(
     two_nights: str,
@@ -162,7 +169,7 @@ def test_a_fault_at_any_call_changes_nothing_in_the_end(
     calls = calls_worth_disturbing(organisation)
     for fault, codes in (ONCE if lasting == "once" else FOR_EVER).items():
         for number, kind in calls.items():
-            if kind not in WHERE.get(fault, {kind}):
+            if kind not in WHERE.get(fault, {kind}) or (fault == "duplicate_page" and number == first_page(calls)):
                 continue
             for store in fresh(postgres, two_nights, monkeypatch):
                 disturb(organisation, fault, number, kind, for_ever=lasting == "for ever")
@@ -187,8 +194,130 @@ def test_a_fault_at_any_call_changes_nothing_in_the_end(
             score.met[f"at a call of the kind {kind}"] += 1
 
 
+# --------------------------------------------------------------------------------- what an administrator does there
+
+
+@dataclass(frozen=True)
+class Change:
+    """What somebody changes in Salesforce, how it is undone (None: it cannot be), and the code of a run that it stops.
+
+    Without a code a run goes on without the field.
+    """
+
+    does: tuple[str, dict[str, Any]]
+    undoes: tuple[str, dict[str, Any]] | None
+    code: str | None
+
+
+FIELD = {"sobject": "Contact", "name": "Level_Text__c"}
+CHANGES = {
+    "the user is deactivated": Change(
+        ("change_user", {"active": False}), ("change_user", {"active": True}), "login_failed"
+    ),
+    "the user may not use the API": Change(
+        ("change_user", {"api_enabled": False}), ("change_user", {"api_enabled": True}), "api_disabled"
+    ),
+    "the app is blocked": Change(("change_app", {"blocked": True}), ("change_app", {"blocked": False}), "app_blocked"),
+    "the list view is deleted": Change(("delete_list_view", {"id": "VIEW"}), None, "list_view_not_found"),
+    "the list view is unshared": Change(
+        ("unshare_list_view", {"id": "VIEW"}), ("share_list_view", {"id": "VIEW"}), "list_view_not_found"
+    ),
+    "the list view filters on a hidden field": Change(
+        ("update_list_view", {"id": "VIEW", "where": "Nothing__c = 'x'"}),
+        ("update_list_view", {"id": "VIEW", "where": "LastName != 'nobody'"}),
+        "list_view_not_usable",
+    ),
+    "a mapped field is hidden": Change(("hide_field", FIELD), ("show_field", FIELD), None),
+    "a mapped field is deleted": Change(("delete_field", FIELD), None, None),
+}
+DESCRIPTION = 5
+"""The place of what that field feeds in a dumped contact."""
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_changed_in_salesforce_stops_a_run_or_is_left_out(
+    two_nights: str,
+    organisation: Simulator,
+    postgres: DatabaseServer,
+    score: Score,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    """Between two runs, and at each call of one."""
+    change, control = CHANGES[name], organisation.control
+    for store in fresh(postgres, two_nights, monkeypatch):
+        before = tables(store)
+        control.forget_calls()
+        assert sync().run.state == "succeeded"
+        undisturbed = tables(store)
+    count = len(control.calls()["log"])
+    verb, arguments = with_view(change.does, organisation)
+    undo = change.undoes and with_view(change.undoes, organisation)
+    for moment in [0, *(range(1, count + 1) if undo else [])]:
+        for store in fresh(postgres, two_nights, monkeypatch):
+            if moment:
+                control.add_fault(do="control", nth=moment, values={"verb": verb, "arguments": arguments})
+            else:
+                getattr(control, verb)(**arguments)
+            concluded = sync()
+            codes = {code for (code,) in store.execute(OPEN_RUN_ERRORS)}
+            if concluded.run.state == "failed":
+                assert codes == {change.code}, (moment, codes)
+                assert tables(store) == before, moment
+                score.met[f"failed with {change.code}, changed nothing"] += 1
+            elif codes:
+                assert change.code is None, moment
+                assert codes == {"field_not_found"}, moment
+                assert tables(store) == undisturbed | {"contacts": as_described(before, undisturbed)}, moment
+                score.met["went on without the field, whose values stay"] += 1
+            else:
+                assert moment, "a change between two runs was not noticed"
+                assert tables(store) == undisturbed, moment
+                score.met["came too late to matter"] += 1
+            control.clear_faults()
+            if undo:
+                getattr(control, undo[0])(**undo[1])
+                assert sync().run.state == "succeeded", moment
+                assert tables(store) == undisturbed, moment
+            assert broken(store) == {}
+        score.tried["changes"] += 1
+
+
+def with_view(what: tuple[str, dict[str, Any]], organisation: Simulator) -> tuple[str, dict[str, Any]]:
+    (view,) = [view.id for view in organisation.organisation.list_views.values() if view.label == "Everybody"]
+    return what[0], {key: view if value == "VIEW" else value for key, value in what[1].items()}
+
+
+def as_described(before: dict[str, list[tuple]], undisturbed: dict[str, list[tuple]]) -> list[tuple]:
+    """The undisturbed contacts with the descriptions that they had before."""
+    descriptions = {contact[0]: contact[DESCRIPTION] for contact in before["contacts"]}
+    return [
+        (*contact[:DESCRIPTION], descriptions.get(contact[0]), *contact[DESCRIPTION + 1 :])
+        for contact in undisturbed["contacts"]
+    ]
+
+
+def test_a_source_that_has_grown_too_large_changes_nothing(
+    two_nights: str,
+    organisation: Simulator,
+    postgres: DatabaseServer,
+    score: Score,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rule 1.5."""
+    for store in fresh(postgres, two_nights, monkeypatch):
+        before = tables(store)
+        saved = json.loads(store.execute("SELECT settings::text FROM contact_store.sync_settings")[0][0])
+        assert sync(parse_settings(saved | {"maximum_contacts": 3})).run.state == "failed"
+        assert store.execute(OPEN_RUN_ERRORS) == [("too_many_contacts",)]
+        assert tables(store) == before
+        assert sync().run.state == "succeeded"
+        assert tables(store) != before
+        score.tried["sources"] += 1
+
+
 def disturb(organisation: Simulator, fault: str, number: int, kind: str, *, for_ever: bool) -> None:
-    values: dict[str, Any] = {"rows": 1, "share": 0.5, "message": "Error: an internal error", "behind": "LastName"}
+    values: dict[str, Any] = {"rows": 1, "share": 0.5, "message": "Error: an internal error"}
     if for_ever:
         method, path = ADDRESSES[kind]
         organisation.control.add_fault(do=fault, method=method, path=path, times=0, values=values)

@@ -65,25 +65,30 @@ def read_frame(query: LiteralString | Composable, conn_id: str = "contacts_db") 
 
 
 def read_frames(queries: Sequence[LiteralString | Composable], conn_id: str = "contacts_db") -> "list[pa.Table]":
-    """As `read_frame`, for several queries at once, which see the store at the same moment, whoever edits it meanwhile."""
-    with connect(conn_id) as connection, ThreadPoolExecutor(len(queries), thread_name_prefix="store-frame") as readers:
-        connection.execute(sql("read_one_moment"))
-        row = connection.execute(sql("share_moment")).fetchone()
-        assert row is not None
-        moment = SQL(sql("see_moment")).format(moment=Literal(row[0])).as_string(connection)
-        texts = [query.as_string(connection) if isinstance(query, Composable) else query for query in queries]
-        address = make_conninfo(**connection.info.get_parameters(), password=connection.info.password or None)
-        return list(readers.map(partial(_frame, conn_id, address, moment), texts))
+    """As `read_frame`, for several queries at once, which see the store at the same moment, whoever edits it meanwhile.
 
-
-def _frame(conn_id: str, address: str, moment: str, query: str) -> "pa.Table":
+    Raises:
+        StoreUnavailable: the store cannot be reached, or went away.
+    """
     import adbc_driver_postgresql.dbapi as adbc
 
     try:
-        connection = adbc.connect(address)
-    except adbc.Error as failure:
+        with connect(conn_id) as connection, ThreadPoolExecutor(len(queries), thread_name_prefix="frame") as readers:
+            connection.execute(sql("read_one_moment"))
+            row = connection.execute(sql("share_moment")).fetchone()
+            assert row is not None
+            moment = SQL(sql("see_moment")).format(moment=Literal(row[0])).as_string(connection)
+            texts = [query.as_string(connection) if isinstance(query, Composable) else query for query in queries]
+            address = make_conninfo(**connection.info.get_parameters(), password=connection.info.password or None)
+            return list(readers.map(partial(_frame, address, moment), texts))
+    except (adbc.Error, psycopg.Error) as failure:
         raise _unavailable(conn_id, failure) from failure
-    with connection, connection.cursor() as cursor:
+
+
+def _frame(address: str, moment: str, query: str) -> "pa.Table":
+    import adbc_driver_postgresql.dbapi as adbc
+
+    with adbc.connect(address) as connection, connection.cursor() as cursor:
         cursor.execute(sql("read_one_moment"))
         cursor.execute(moment)
         cursor.execute(query)
@@ -105,7 +110,9 @@ def own_transaction(connection: psycopg.Connection) -> Generator[psycopg.Cursor]
 
 def _unavailable(conn_id: str, failure: Exception) -> StoreUnavailable:
     reason = str(failure).strip().partition("\n")[0]
-    return StoreUnavailable(f"The contact store cannot be reached with the Airflow connection {conn_id}: {reason}")
+    return StoreUnavailable(
+        f"The contact store cannot be reached with the Airflow connection {conn_id}, or went away: {reason}"
+    )
 
 
 def _without_extension_types(table: "pa.Table") -> "pa.Table":

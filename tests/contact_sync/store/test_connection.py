@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from urllib.parse import quote
 
@@ -102,6 +103,33 @@ def test_rule_6_2_frames_that_are_read_together_show_one_moment_whoever_edits_me
     editing.join()
     assert (first, last) == (last, first)
     assert read_frame(count)["n"].to_pylist() == [1]
+
+
+def test_a_session_that_waits_for_others_to_read_is_not_ended_for_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = json.loads(os.environ["AIRFLOW_CONN_CONTACTS_DB"])
+    impatient = address | {"extra": {"options": "-c idle_in_transaction_session_timeout=100"}}
+    monkeypatch.setenv("AIRFLOW_CONN_CONTACTS_DB", json.dumps(impatient))
+    frames = read_frames(["SELECT pg_sleep(0.5)::text AS nothing", "SELECT 1 AS one"])
+    assert frames[1]["one"].to_pylist() == [1]
+
+
+def test_a_store_that_goes_away_while_it_is_read_is_unavailable(store: Store) -> None:
+    end_reader = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE query LIKE '%pg_sleep(9)%' AND state = 'active' AND pid <> pg_backend_pid()"
+    )
+
+    def end_readers() -> None:
+        while not store.execute(end_reader):
+            time.sleep(0.05)
+
+    ending = threading.Thread(target=end_readers)
+    ending.start()
+    with pytest.raises(StoreUnavailable, match="went away"):
+        read_frames(["SELECT pg_sleep(9)::text AS nothing", "SELECT 1 AS one"])
+    ending.join()
 
 
 def test_a_store_that_does_not_answer_is_named_by_its_connection_never_its_password(
