@@ -58,7 +58,7 @@ class Matching:
     Attributes:
         claimed: a row for each handle that was read, in the order of `clean.handles`: `record`, `giver`, `number`,
             `owner` (the row of the stored record that owns it, or NONE), `stored_handle` (its row there, or NONE).
-        stored_handles: a row for each row of `stored.handles`: `row` of the record, `giver`, `number`.
+        stored_handles: a row for each row of `stored.handles`: `row` of the record, `giver`.
             A giver is the place of a field in the mapping; a number stands for a pair of source and value.
         target: the row of the stored record that each source record is linked to, or fills; NONE for a new one.
         filler: the source record that is linked to each stored record; NONE where there is none.
@@ -131,7 +131,7 @@ class Matching:
         stored_numbers, claimed_numbers = _number_handles(stored, claimed)
         row = np.searchsorted(self.stored_ids, stored["record_id"].to_numpy())
         stored_handle = _look_up(claimed_numbers, pd.Index(stored_numbers), np.arange(len(row)))
-        self.stored_handles = pd.DataFrame({"row": row, "giver": self._givers_of(stored), "number": stored_numbers})
+        self.stored_handles = pd.DataFrame({"row": row, "giver": self._givers_of(stored)})
         self.claimed = pd.DataFrame(
             {
                 "record": claimed["record"].to_numpy().astype(np.int64),

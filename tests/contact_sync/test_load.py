@@ -394,3 +394,24 @@ def test_rule_1_3_a_backfill_does_not_say_that_the_whole_source_is_small_enough_
     assert store.execute(still_open) == [("too_many_contacts",)]
     load(Part.CONTACTS, [])
     assert store.execute(still_open) == []
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_a_load_in_many_portions_writes_what_one_in_a_single_portion_writes(
+    store: Store, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    world = together(batch_of_worlds(number, 6))
+    found = []
+    for rows in (load_module.ROWS_PER_PORTION, 2):
+        monkeypatch.setattr(load_module, "ROWS_PER_PORTION", rows)
+        monkeypatch.setattr(load_module, "ROWS_PER_COPY", rows - 1)
+        fill_store(store, world)
+        run_world(world)
+        entries = store.execute(
+            "SELECT external_id, outcome, rule, matched_source, matched_handle, old_values, new_values"
+            " FROM contact_store.sync_changes ORDER BY run_id DESC, external_id"
+        )
+        found.append((sorted(map(repr, read_store(store, world))), entries))
+        store.execute("TRUNCATE contact_store.sync_changes")
+    assert found[0] == found[1]
+    assert found[0][1]

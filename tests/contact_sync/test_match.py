@@ -9,10 +9,20 @@ from typing import Any
 
 import pytest
 
+from include.contact_sync import plan as plan_module
 from include.contact_sync.match import match
 from include.contact_sync.plan import Plan
 from tests.contact_sync.specification import Contact, Handle, World
-from tests.contact_sync.worlds import clean_records, columns_of, plan_for, salesforce_id, store_after, stored_records
+from tests.contact_sync.worlds import (
+    batch_of_worlds,
+    clean_records,
+    columns_of,
+    plan_for,
+    salesforce_id,
+    store_after,
+    stored_records,
+    together,
+)
 
 ANN, BOB, CID, DAN, EVE = (salesforce_id(number) for number in range(1, 6))
 NAMES = {ANN: "ann", BOB: "bob", CID: "cid", DAN: "dan", EVE: "eve"}
@@ -367,3 +377,17 @@ def test_rule_5_an_account_is_linked_by_its_domain_else_created_and_a_taken_doma
 def test_rule_5_accounts_swap_domains_as_contacts_swap_handles() -> None:
     store = [contact(1, ANN, {("domain", "a.com"): "Website"}), contact(2, BOB, {("domain", "b.com"): "Website"})]
     assert outcomes(plan_for(accounts(store, sites(ann="b.com", bob="a.com")))) == {"ann": "updated", "bob": "updated"}
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_rule_4_6_a_plan_is_the_same_however_many_records_are_looked_at_at_once(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    for number in range(20):
+        world = together(batch_of_worlds(number, 10))
+        whole = plan_for(world)
+        with monkeypatch.context() as patch:
+            patch.setattr(plan_module, "RECORDS_AT_ONCE", at_once)
+            in_portions = plan_for(world)
+        assert in_portions.writes.combine_chunks() == whole.writes.combine_chunks()
+        assert in_portions.outcomes == whole.outcomes
