@@ -29,6 +29,8 @@ FULL_SIZE = 1_000_000
 CHANGED = 0.01
 """The share of contacts that change for the measure of a night on which some did."""
 
+_VERDICTS = {True: "reached", False: "not reached", None: ""}
+
 
 @dataclass
 class Runs:
@@ -69,7 +71,7 @@ class Bench:
     stage: Stage
     repeat: int
     staged_mb: int = 0
-    rewritten: int = 0
+    rewritten: bool = False
 
     def __post_init__(self) -> None:
         self.stage.make_database("empty")
@@ -113,7 +115,7 @@ class Bench:
         for _ in range(self.repeat):
             self._sync("first", runs)
             runs.floor_seconds.append(self._floor("download") + self._floor("read"))
-        self.rewritten = int(self._versions_of_rows("first") != before)
+        self.rewritten = self._versions_of_rows("first") != before
         return runs
 
     def changed_night(self) -> Runs:
@@ -272,9 +274,7 @@ def _show(lines: Sequence[Line], figures: dict[str, Runs], contacts: int, file: 
     print(f"{contacts:,} contacts, {told['date']}, {machine}\n")
     width = max(len(line.measure) for line in lines)
     for line in lines:
-        print(
-            f"{line.measure:<{width}}  {line.found:>16}  {line.wanted:>10}  {'reached' if line.reached else 'not reached'}"
-        )
+        print(f"{line.measure:<{width}}  {line.found:>16}  {line.wanted:>10}  {_VERDICTS[line.reached]}".rstrip())
     print("\nSeconds and peak memory by step, of the last run of each kind:\n")
     for name, runs in figures.items():
         steps = ", ".join(

@@ -665,25 +665,11 @@ def test_a_dry_run_that_is_stopped_reports_why_and_writes_nothing(
     assert every_value(store, but="sync_runs") == before
 
 
-def test_a_run_that_is_interrupted_leaves_the_store_to_the_next(
-    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    three_people(organisation)
-
-    def interrupt(_run_id: int) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(flow, "match_contacts", interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            sync(settings_with())
-    assert store.execute("SELECT state FROM contact_store.sync_runs") == [("failed",)]
-    assert sync(settings_with()).run.state == "succeeded"
-
-
-@pytest.mark.parametrize("failure", [StoreUnavailable("gone"), psycopg.OperationalError("gone"), ValueError("a bug")])
-def test_a_run_that_fails_in_a_way_nobody_foresaw_leaves_the_store_to_the_next(
-    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch, failure: Exception
+@pytest.mark.parametrize(
+    "failure", [KeyboardInterrupt(), StoreUnavailable("gone"), psycopg.OperationalError("gone"), ValueError("a bug")]
+)
+def test_a_run_that_is_interrupted_or_fails_unforeseen_leaves_the_store_to_the_next(
+    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch, failure: BaseException
 ) -> None:
     three_people(organisation)
 

@@ -222,7 +222,7 @@ CHANGES = {
     "the list view is unshared": Change(
         ("unshare_list_view", {"id": "VIEW"}), ("share_list_view", {"id": "VIEW"}), "list_view_not_found"
     ),
-    "the list view filters on a hidden field": Change(
+    "the list view filters on a field that is not there": Change(
         ("update_list_view", {"id": "VIEW", "where": "Nothing__c = 'x'"}),
         ("update_list_view", {"id": "VIEW", "where": "LastName != 'nobody'"}),
         "list_view_not_usable",
