@@ -8,9 +8,11 @@ converted once for each distinct text. Who a record belongs to is decided in `ma
 import json
 import re
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,9 @@ from include.contact_sync.settings import CustomFieldType
 
 LONGEST_HANDLE = 500
 """Characters. A longer text is no way to reach a person, and PostgreSQL cannot index it."""
+
+READERS = 3
+"""Columns that are read at the same time: Arrow works while Python waits for phones or reads other texts."""
 
 NUMBER_TYPES = frozenset({"double", "currency", "percent", "int", "long"})
 _SPACE = r"\s\p{Z}\x0b\x1c-\x1f\x{85}"
@@ -83,24 +88,23 @@ def transform(snapshot: pa.Table, columns: Columns) -> CleanRecords:
 
     An empty snapshot takes the same path as a full one.
     """
-    snapshot = snapshot.combine_chunks().sort_by("Id")
+    with ThreadPoolExecutor(READERS, thread_name_prefix="transform") as readers:
+        snapshot = _by_id(snapshot, readers)
+        values = [*readers.map(partial(_read_column, snapshot), columns.fields)]
+        given = [giver for giver in columns.handles if not giver.missing]
+        read = [*readers.map(partial(_read_handles, snapshot, region=columns.default_region), given)]
     external_ids = _text(snapshot, "Id")
     records = {"external_id": external_ids}
     if columns.part is Part.CONTACTS:
         records["account"] = _text(snapshot, "AccountId")
     faults: list[pa.Table] = []
-    for column in columns.fields:
-        records[column.name], bad = _read_column(snapshot, column)
+    for column, (records[column.name], bad) in zip(columns.fields, values, strict=True):
         if bad is not None:
             faults.append(_fault_rows(bad, column.name, column.salesforce_fields[0], snapshot, "invalid_value"))
     handles: dict[str, list[pa.Table]] = {source: [] for source in SOURCE_ORDER}
-    for giver in columns.handles:
-        if giver.missing:
-            continue
-        raw = _text(snapshot, giver.salesforce_field)
-        read, unread = _read_handles(_plain_text(raw, giver.type), giver, columns.default_region)
+    for giver, (found, unread) in zip(given, read, strict=True):
         faults.append(_fault_rows(unread, giver.source, giver.salesforce_field, snapshot, "invalid_handle"))
-        handles[giver.source].append(_handle_rows(read, giver))
+        handles[giver.source].append(_handle_rows(found, giver))
     fault_rows = _concat(faults, _FAULTS_SCHEMA)
     return CleanRecords(
         pa.table(records),
@@ -108,6 +112,13 @@ def transform(snapshot: pa.Table, columns: Columns) -> CleanRecords:
         fault_rows.select(["record", "column", "salesforce_field"]),
         _warnings(fault_rows, external_ids),
     )
+
+
+def _by_id(snapshot: pa.Table, readers: ThreadPoolExecutor) -> pa.Table:
+    """The snapshot in the order of the Salesforce ids, each column in one piece."""
+    order = pc.sort_indices(snapshot["Id"])
+    columns = readers.map(lambda name: _text(snapshot, name).take(order), snapshot.column_names)
+    return pa.table([*columns], names=snapshot.column_names)
 
 
 # ---------------------------------------------------------------------------------------------------- values
@@ -235,9 +246,9 @@ def json_strings(texts: pa.Array) -> pa.Array:
 # --------------------------------------------------------------------------------------------------- handles
 
 
-def _read_handles(raw: pa.Array, column: HandleColumn, region: str) -> tuple[pa.Array, pa.Array]:
+def _read_handles(snapshot: pa.Table, column: HandleColumn, region: str) -> tuple[pa.Array, pa.Array]:
     """The handles of one field (null where there is none) and a mask of what could not be read."""
-    trimmed = pc.utf8_trim_whitespace(raw)
+    trimmed = pc.utf8_trim_whitespace(_plain_text(_text(snapshot, column.salesforce_field), column.type))
     trimmed = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
     values = _HANDLE_READERS[column.source](trimmed, region)
     short = pc.less_equal(pc.utf8_length(values), LONGEST_HANDLE)

@@ -4,7 +4,7 @@ import phonenumbers
 import pytest
 
 from include.contact_sync import phones
-from include.contact_sync.phones import read_phone
+from include.contact_sync.phones import read_phone, read_phones
 
 READABLE = """
 US | (212) 842-5500              | +12128425500
@@ -93,3 +93,28 @@ def test_the_reference_library_gives_the_same_answers(row: list[str], monkeypatc
     fast = read_phone(row[1], row[0])
     monkeypatch.setattr(phones, "library", phonenumbers)
     assert read_phone(row[1], row[0]) == fast
+
+
+def a_long_list(monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[str | None]]:
+    """Texts and what they say, of which half is read by another process."""
+    readable = [row for row in cells(READABLE) if row[2]]
+    rows = [row for row in readable + cells(UNREADABLE) if row[0] == "US"]
+    monkeypatch.setattr(phones, "MANY_TEXTS", len(rows))
+    return [row[1] for row in rows], [[*row, ""][2] or None for row in rows]
+
+
+def test_a_long_list_is_read_by_two_processes_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, handles = a_long_list(monkeypatch)
+    here = []
+    monkeypatch.setattr(
+        phones, "_read_here", lambda found, _region: here.extend(found) or [read_phone(t, "US") for t in found]
+    )
+    assert read_phones(texts, "US") == handles
+    assert here == texts[: len(texts) // 2]
+
+
+@pytest.mark.parametrize("program", ["/no/such/program", "/bin/false"])
+def test_where_no_other_process_can_be_had_all_are_read_here(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, handles = a_long_list(monkeypatch)
+    monkeypatch.setattr(phones, "_THIS_FILE", (program,))
+    assert read_phones(texts, "US") == handles
