@@ -5,6 +5,7 @@ standard error. Exit code 0: done; 1: a run error, or settings with faults; 2: w
 """
 
 import argparse
+import gc
 import getpass
 import json
 import logging
@@ -150,4 +151,9 @@ def _moment(text: str) -> datetime:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Importing Airflow makes a million objects that stay: looking through them again and again, and once more at the
+    # end, takes a second.
+    gc.set_threshold(200_000)
+    code = main()
+    gc.freeze()
+    sys.exit(code)
