@@ -69,7 +69,7 @@ def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> Ru
         runs.close_run(connection, run_id, "failed" if unfinished else "succeeded")
         run = runs.load_run(connection, run_id)
         staging = Staging.from_environment().run(run_id)
-        errors = _errors_of_run(connection, run, staging)
+        errors = _errors_of_run(run, staging)
         _log_errors(run, errors)
         told_by = unfinished or "report_errors"  # that is where the codes are listed with the first ids
         report = build_report(_run_facts(run, log_url(told_by) if log_url else None), errors)
@@ -117,9 +117,9 @@ def record_run_error(
         error_book.record_run_error(connection, run.id, part, error)
 
 
-def _errors_of_run(connection: psycopg.Connection, run: Run, staging: RunStaging) -> pd.DataFrame:
+def _errors_of_run(run: Run, staging: RunStaging) -> pd.DataFrame:
     """The run's errors with their status; for collisions also the accounts that rule 8.3 looks at."""
-    errors = error_book.errors_of_run(connection, run.id).to_pandas()
+    errors = error_book.errors_of_run(run.id).to_pandas()
     if run.dry_run:
         planned = [_planned_errors(run, part, staging) for part in Part]
         errors = pd.concat([errors, *planned, _failures_of_dry_run(run)], ignore_index=True)

@@ -4,10 +4,5 @@ SET closed_run = %(run_id)s, closed_at = now()
 FROM (SELECT DISTINCT external_id FROM pg_temp.part_read) AS read_record
 WHERE known.part = %(part)s
   AND known.closed_run IS NULL
+  AND known.last_run <> %(run_id)s
   AND known.external_id = read_record.external_id
-  AND NOT EXISTS (
-    SELECT 1 FROM pg_temp.part_errors AS met
-    WHERE met.code = known.code
-      AND met.external_id = known.external_id
-      AND coalesce(met.salesforce_field, '') = coalesce(known.salesforce_field, '')
-  )

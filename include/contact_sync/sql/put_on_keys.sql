@@ -6,4 +6,5 @@ CREATE INDEX contacts_by_account ON contact_store.contacts (account_id) WHERE ac
 ALTER TABLE contact_store.contact_handles
     ADD CONSTRAINT contact_handles_pkey PRIMARY KEY (source, handle),
     ADD CONSTRAINT contact_handles_contact_id_fkey FOREIGN KEY (contact_id) REFERENCES contact_store.contacts ON DELETE CASCADE;
-CREATE INDEX contact_handles_by_contact ON contact_store.contact_handles (contact_id)
+CREATE INDEX contact_handles_by_contact ON contact_store.contact_handles (contact_id);
+CREATE INDEX sync_changes_by_record ON contact_store.sync_changes (record_id, run_id)

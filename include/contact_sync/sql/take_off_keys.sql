@@ -6,4 +6,5 @@ DROP INDEX contact_store.contact_handles_by_contact;
 ALTER TABLE contact_store.contacts
     DROP CONSTRAINT contacts_external_id_key,
     DROP CONSTRAINT contacts_account_id_fkey;
-DROP INDEX contact_store.contacts_by_account
+DROP INDEX contact_store.contacts_by_account;
+DROP INDEX contact_store.sync_changes_by_record

@@ -9,9 +9,11 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Literal
 
 import psycopg
+from psycopg.sql import SQL
+from psycopg.sql import Literal as Value
 
 from include.contact_sync.errors import CATALOGUE, Level, RunError
-from include.contact_sync.store.connection import own_transaction, sql
+from include.contact_sync.store.connection import own_transaction, read_frame, sql
 from include.contact_sync.store.runs import Part
 
 if TYPE_CHECKING:
@@ -33,9 +35,12 @@ def record_errors(cursor: psycopg.Cursor, run_id: int, part: Part, *, whole_sour
     A run over a window touches and closes only errors of the records that it read (rule 1.3).
     """
     values = {"run_id": run_id, "part": part, "stopping": STOPPING_CODES}
-    cursor.execute(sql("analyze_part_tables"))
     cursor.execute(sql("record_errors"), values)
-    cursor.execute(sql("close_resolved_errors" if whole_source else "close_resolved_errors_read"), values)
+    if whole_source:
+        cursor.execute(sql("close_resolved_errors"), values)
+    else:
+        cursor.execute(sql("analyze_part_read"))
+        cursor.execute(sql("close_resolved_errors_read"), values)
 
 
 def record_run_error(
@@ -55,24 +60,6 @@ def close_run_errors(
     cursor.execute(sql("close_run_errors"), values)
 
 
-def errors_of_run(connection: psycopg.Connection, run_id: int) -> "pa.Table":
+def errors_of_run(run_id: int) -> "pa.Table":
     """Every error that the run met or closed, with its `status`: new, still_open or resolved."""
-    import pyarrow as pa
-
-    with own_transaction(connection) as cursor:
-        rows = cursor.execute(sql("errors_of_run"), {"run_id": run_id}).fetchall()
-    schema = _errors_schema()
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    return pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)], schema=schema
-    )
-
-
-def _errors_schema() -> "pa.Schema":
-    import pyarrow as pa
-
-    columns = {name: pa.string() for name in ("part", "code", "level", "external_id", "salesforce_field", "value")}
-    columns |= {name: pa.string() for name in ("detail", "holders")}
-    columns |= {"opened_run": pa.int64(), "opened_at": pa.timestamp("us", "UTC"), "last_run": pa.int64()}
-    columns |= {"closed_run": pa.int64(), "closed_at": pa.timestamp("us", "UTC"), "status": pa.string()}
-    return pa.schema({"id": pa.int64(), **columns})
+    return read_frame(SQL(sql("errors_of_run")).format(run_id=Value(run_id)))

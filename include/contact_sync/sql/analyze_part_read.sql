@@ -1,2 +1,2 @@
 -- Tells the planner how much the load put there; without it a nested loop may look cheap.
-ANALYZE pg_temp.part_errors, pg_temp.part_read
+ANALYZE pg_temp.part_read
