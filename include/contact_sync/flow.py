@@ -33,7 +33,7 @@ from include.contact_sync.store.connection import connect, own_transaction
 from include.contact_sync.store.migrations import migrate
 from include.contact_sync.store.records import read_fingerprint, read_linked_accounts, read_stored_records
 from include.contact_sync.store.runs import Run
-from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, transform
+from include.contact_sync.transform import ERRORS_SCHEMA, HANDLES_SCHEMA, UNREADABLE_SCHEMA, CleanRecords, transform
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def sync_accounts(run_id: int) -> Receipt:
         _write_tables(step.staging, "accounts/clean", clean)
         planned = _plan(step, columns, clean)
         _write_tables(step.staging, "accounts/plan", planned.plan)
-        counts = _finish_part(step, columns, clean, planned)
+        counts = _finish_part(step, columns, _ids_and_warnings(step.staging, "accounts/clean"), planned)
         step.facts |= counts
         return counts
 
@@ -168,11 +168,10 @@ def load_contacts(run_id: int) -> Receipt:
             log.info("The contacts of run %d were applied already", run_id)
             return dict(step.run.contacts or {})
         columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
-        clean = _read_tables(step.staging, "contacts/clean", CleanRecords)
         planned = PlannedPart(
             _read_tables(step.staging, "contacts/plan", Plan), step.run.steps["match_contacts"]["fingerprint"]
         )
-        counts = _finish_part(step, columns, clean, planned)
+        counts = _finish_part(step, columns, _ids_and_warnings(step.staging, "contacts/clean"), planned)
         step.facts |= counts
         return counts
 
@@ -269,6 +268,7 @@ def _step(run_id: int, name: str, part: Literal["run", "accounts", "contacts"]) 
         with connect() as connection:
             record_run_error(connection, run, part, error)
         raise
+    pa.default_memory_pool().release_unused()  # or the next step of the same process has it on top of its own
     measured = {
         "seconds": round(time.monotonic() - started, 3),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
@@ -340,7 +340,7 @@ def _finish_part(step: _Step, columns: Columns, clean: CleanRecords, planned: Pl
         clean,
         columns,
         planned,
-        lambda: _judge(step, columns, clean),
+        lambda: _judge(step, columns, _read_tables(step.staging, f"{columns.part}/clean", CleanRecords)),
         lambda: read_fingerprint(columns.part),
         field_errors=field_errors,
         whole_source=step.run.window is None or columns.part is Part.ACCOUNTS,
@@ -372,3 +372,14 @@ def _write_tables(staging: RunStaging, folder: str, tables: Any) -> None:
 
 def _read_tables(staging: RunStaging, folder: str, kind: Any) -> Any:
     return kind(*(staging.read(f"{folder}/{field.name}") for field in fields(kind)))
+
+
+def _ids_and_warnings(staging: RunStaging, folder: str) -> CleanRecords:
+    """What a load needs of the clean records; their values and handles stand in the plan, and memory is short."""
+    warnings = staging.read(f"{folder}/warnings")
+    return CleanRecords(
+        staging.read(f"{folder}/records", ["external_id"]),
+        HANDLES_SCHEMA.empty_table(),
+        UNREADABLE_SCHEMA.empty_table(),
+        warnings,
+    )

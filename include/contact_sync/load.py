@@ -75,6 +75,7 @@ def apply_plan(
     """Apply `planned` and return its counts; makes the plan again where the store has changed since.
 
     Args:
+        clean: of which only `external_id` and the warnings are asked for.
         judge_again: makes the plan anew on the store as it is now.
         field_errors: errors of the part as a whole (`field_not_found`), in the shape of `ERRORS_SCHEMA`.
         whole_source: whether errors that were not met again are closed (rule 1.3).
@@ -162,10 +163,9 @@ def _write_records(cursor: psycopg.Cursor, run_id: int, clean: CleanRecords, col
     created_ids = _new_ids(cursor, clean, columns.part, plan)
     ids = _filled_ids(plan.writes, created_ids)
     writes = plan.writes.set_column(plan.writes.schema.get_field_index("id"), "id", ids)
-    is_created = pc.equal(writes["outcome"], "created")
     _release_handles(cursor, columns.part, plan.released)
-    _update_records(cursor, clean, columns, writes.filter(pc.invert(is_created)))
-    _insert_records(cursor, clean, columns, writes.filter(is_created))
+    _update_records(cursor, clean, columns, writes.filter(pc.not_equal(writes["outcome"], "created")))
+    _insert_records(cursor, clean, columns, writes)
     _give_handles(cursor, columns.part, plan.handles, created_ids)
     _write_changes(cursor, run_id, columns, plan, writes)
     if keys_are_off:
@@ -222,8 +222,9 @@ def _filled_ids(rows: pa.Table, created_ids: Ids) -> pa.Array:
     return pc.coalesce(rows["id"].combine_chunks(), pa.array(created_ids[rows["record"].to_numpy()], pa.int64()))
 
 
-def _insert_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Columns, created: pa.Table) -> None:
-    portions = (_new_rows(clean, columns, portion) for portion in _portions(created))
+def _insert_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Columns, writes: pa.Table) -> None:
+    created = (portion.filter(pc.equal(portion["outcome"], "created")) for portion in _portions(writes))
+    portions = (_new_rows(clean, columns, portion) for portion in created)
     _copy(cursor, f"contact_store.{columns.part}", portions)
 
 
@@ -308,7 +309,8 @@ def _give_handles(cursor: psycopg.Cursor, part: Part, handles: pa.Table, created
         )
         cursor.execute(sql("regive_contacts_handles" if is_contacts else "regive_accounts_handles"))
         _expect(cursor, regiven.num_rows, "handles given again")
-    portions = (_new_handles(part, new, created_ids) for new in _portions(handles.filter(handles["is_new"])))
+    new = (portion.filter(portion["is_new"]) for portion in _portions(handles))
+    portions = (_new_handles(part, portion, created_ids) for portion in new)
     _copy(cursor, "contact_store.contact_handles" if is_contacts else "contact_store.account_domains", portions)
 
 
@@ -332,7 +334,7 @@ def _handle_rows(handles: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
 
 def _write_changes(cursor: psycopg.Cursor, run_id: int, columns: Columns, plan: Plan, writes: pa.Table) -> None:
     """One entry for each created, linked or updated record: the rule that decided, old and new values (rule 6.5)."""
-    given = plan.handles.sort_by("record")
+    given = plan.handles.select(["record", "source", "handle"]).sort_by("record")
     released = plan.released.sort_by("record")
     portions = (_changes(run_id, columns, plan, portion, given, released) for portion in _portions(writes))
     _copy(cursor, "contact_store.sync_changes", portions)

@@ -5,7 +5,6 @@ another contact go to `claims`, which settles them exactly as rule 4.9 says. `pl
 and every change. Accounts take the same path as contacts: their handles are domains.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,10 +82,6 @@ class Matching:
         self.linked_now: Bools = np.zeros(self.count, dtype=bool)
         self.without_handle: Bools = np.zeros(self.count, dtype=bool)
         self.collisions = _collisions([], [], [])
-        with ThreadPoolExecutor(2, thread_name_prefix="numbering") as numbering:  # Arrow lets both work at once
-            links = numbering.submit(_numbered, stored.records["external_id"], self.external_ids)
-            handles = numbering.submit(_number_handles, stored.handles, clean.handles)
-        self._links, self._handle_numbers = links.result(), handles.result()
         self.givers = {(column.source, column.salesforce_field): at for at, column in enumerate(columns.handles)}
         # One more than there are, so that NONE finds "not active".
         self.giver_is_active: Bools = np.array([*(not column.missing for column in columns.handles), False])
@@ -100,7 +95,7 @@ class Matching:
 
     def find_linked(self) -> None:
         """Rule 4.1, and rule 4.11 for those whose contact is still linked to a record merged into them."""
-        theirs, ours = self._links
+        theirs, ours = _numbered(self.stored.records["external_id"], self.external_ids)
         links = np.flatnonzero(theirs != NONE)
         self.target = _look_up(ours, pd.Index(theirs[links]), links)
         self._follow_merges()
@@ -133,7 +128,7 @@ class Matching:
     def find_owners(self) -> None:
         """Who owns each handle that was read, and which field gave each stored handle."""
         stored, claimed = self.stored.handles, self.clean.handles
-        stored_numbers, claimed_numbers = self._handle_numbers
+        stored_numbers, claimed_numbers = _number_handles(stored, claimed)
         row = np.searchsorted(self.stored_ids, stored["record_id"].to_numpy())
         stored_handle = _look_up(claimed_numbers, pd.Index(stored_numbers), np.arange(len(row)))
         self.stored_handles = pd.DataFrame({"row": row, "giver": self._givers_of(stored)})
