@@ -53,28 +53,3 @@ def test_what_is_written_is_what_the_specification_says(
         score.tried["row versions compared"] += len(before)
         score.met.update(counts)
     score.expect(["created", "linked", "updated", "unchanged", "error"])
-
-
-DAMAGES = {
-    "UPDATE contact_store.contacts SET name = 'another'": "the values, links and accounts",
-    "UPDATE contact_store.contacts SET custom_fields = '{}'": "the values, links and accounts",
-    "UPDATE contact_store.contacts SET links = '[]'": "the values, links and accounts",
-    "UPDATE contact_store.contacts SET account_id = NULL": "belongs to the account",
-    "UPDATE contact_store.accounts SET external_id = NULL": "belongs to the account",
-    "DELETE FROM contact_store.contact_handles": "the handles that the run's entries say",
-    "UPDATE contact_store.contacts SET external_id = reverse(external_id)": "has the link the run gave it",
-}
-"""What could be wrong in the store after a run, and the invariant that says so."""
-
-
-def test_the_invariants_say_what_is_wrong_in_the_store(store: Store, score: Score) -> None:
-    batches = (together(batch_of_worlds(number, 10)) for number in range(500, 600))
-    fields = {"name", "url", "custom_fields.score"}
-    world = next(world for world in batches if fields <= {field for _, field in world.values})
-    for damage, invariant in DAMAGES.items():
-        fill_store(store, world)
-        run_world(world)
-        assert broken(store) == {}
-        store.execute(damage)
-        assert any(invariant in name for name in broken(store)), damage
-        score.tried["damages"] += 1
