@@ -50,14 +50,20 @@ INVARIANTS = {
     "nobody is written and in error in one run": """
         SELECT run_id, external_id FROM contact_store.sync_changes JOIN contact_store.sync_errors USING (part, external_id)
         WHERE level IN ('contact', 'account') AND last_run = run_id AND closed_run IS NULL""",
-    "after a run, who collides is named with holders that hold the handle": """
-        SELECT sync_errors.external_id FROM contact_store.sync_errors
-        WHERE closed_run IS NULL AND part = 'contacts' AND code LIKE '%taken' AND last_run = (
-            SELECT id FROM contact_store.sync_runs ORDER BY id DESC LIMIT 1
-        ) AND (jsonb_array_length(holders) = 0 OR EXISTS (
-            SELECT FROM jsonb_to_recordset(holders) AS holder (contact_id bigint, source text, handle text)
-            LEFT JOIN contact_store.contact_handles USING (contact_id, source, handle)
-            WHERE contact_handles.origin IS NULL))""",
+    "after a run, who collides is named with holders that hold the handle": f"""
+        WITH held (part, holder_id, source, handle, external_id) AS (
+            SELECT 'contacts', contacts.id, source, handle, external_id
+            FROM contact_store.contact_handles JOIN contact_store.contacts ON contacts.id = contact_id
+            UNION ALL SELECT 'accounts', accounts.id, 'domain', domain, external_id
+            FROM contact_store.account_domains JOIN contact_store.accounts ON accounts.id = account_id
+        )
+        SELECT sync_errors.part, sync_errors.external_id FROM contact_store.sync_errors
+        WHERE closed_run IS NULL AND code LIKE '%taken' AND last_run = {NEWEST_RUN} AND (jsonb_array_length(holders) = 0 OR EXISTS (
+            SELECT FROM jsonb_to_recordset(holders)
+                AS holder (contact_id bigint, account_id bigint, source text, handle text)
+            LEFT JOIN held ON held.part = sync_errors.part AND held.holder_id = coalesce(contact_id, account_id)
+                AND (held.source, held.handle) = (holder.source, holder.handle)
+            WHERE held.holder_id IS NULL OR held.external_id = sync_errors.external_id))""",
     "after a run, the store holds the values, links and accounts that the run's entries say": f"""
         {STORED_NOW}
         SELECT part, entry.external_id, name FROM stored JOIN contact_store.sync_changes AS entry USING (part, record_id),
