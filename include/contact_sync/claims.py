@@ -192,20 +192,22 @@ class _Round:
         return only if only is not None and not self.holders[only].linked else None
 
     def skip_collisions(self) -> None:
-        """Step a. Targets can only move when a skip moves them, so the passes end; a claim that still moves is skipped.
+        """Step a: repeat until a whole pass neither skips anybody nor moves anybody to another contact.
 
         What is judged of a claim can only change with the fillers of the contacts it wants something of, so a pass
         looks again at those claims alone; the result is that of looking at all.
         """
-        passes, due = 0, list(range(len(self.claims)))
+        # The passes end. Nobody gives up a handle for itself, so whoever fills a contact finds it held, and stays or is
+        # skipped; and a claim comes to a contact only if it precedes whoever fills it. So from one skip to the next the
+        # filler of a contact only ever makes way for an earlier one, and nobody's verdict depends on anything else.
+        due = list(range(len(self.claims)))
         while due:
-            passes += 1
             next_pass: set[int] = set()
             queued = set(due)
             while due:
                 place = heapq.heappop(due)
                 queued.discard(place)
-                for other in self._look_at(place, may_move=passes <= len(self.claims) + 2):
+                for other in self._look_at(place):
                     if other <= place:
                         next_pass.add(other)
                     elif other not in queued:
@@ -213,7 +215,7 @@ class _Round:
                         heapq.heappush(due, other)
             due = sorted(next_pass)
 
-    def _look_at(self, place: int, *, may_move: bool) -> Iterable[int]:
+    def _look_at(self, place: int) -> Iterable[int]:
         """Skip or move a claim if need be; returns the places of the claims for which that can make a difference."""
         claim = self.claims[place]
         if claim.order not in self.accepted:
@@ -224,7 +226,7 @@ class _Round:
             return ()
         touched = [each for each in (before, contact if fits else None) if each is not None]
         fillers = [self._filler(each) for each in touched]
-        if fits and may_move:
+        if fits:
             self._fill(claim, contact)
         else:
             self.accepted.discard(claim.order)

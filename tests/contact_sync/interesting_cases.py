@@ -5,15 +5,19 @@ A proof that never met a situation proves nothing about it, so every one that is
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 
+from tests.contact_sync.reading import read_value
 from tests.contact_sync.specification import (
     Contact,
     Handle,
     World,
-    cannot_be_read,
     end_of_chain,
     given,
+    is_unread,
     linked_contact,
+    mirror_values,
 )
 
 Results = dict[str, tuple]
@@ -45,6 +49,8 @@ the owner is linked to a contact that this run did not read
 a claim collides with a contact that this run creates
 a skipped claim is admitted, for which the end state has room (4.9 b)
 a claim is accepted only when starting again (4.9 c)
+a claim comes to another contact in a pass that skips nobody (4.9 a)
+a claim is skipped only because another came to another contact (4.9 a)
 a link moves to the winner of a merge
 a link moves along a chain of merges
 the winner of a merge is skipped and the link stays
@@ -63,15 +69,32 @@ one field feeds handles of two sources
 phones differ only in their extension
 no handle field is mapped
 an account without a domain is created
+a value is mirrored
+an empty value is mirrored
+a contact is updated in its values alone
+a value that does not fit leaves what is stored
+a value that does not fit is left out where nothing is stored
+what a missing field gave a value stays
+a value that is not mapped stays
+a skipped contact keeps values that Salesforce no longer has
+web links of several fields are replaced as a whole
+a web link that two fields give is kept once
+web links stay as a whole while one of their fields is missing
+a contact goes to the account of its AccountId
+an account that a person set gives way to that of the AccountId
+an account that a person set stays
+an account that the sync set is taken back
+a contact is updated in its account alone
+a contact is updated in what the sync remembers of its account alone
 """.strip().splitlines()
 
 
 def cases_met(world: World, results: Results, after: list[Contact]) -> Counter[str]:
     """How often each case occurred in this world."""
-    found: Counter[str] = Counter(world.met)
-    for case in (*_outcomes(world, results), *_moves(world, after), *_claims(world, results, after)):
+    found: Counter[str] = Counter()
+    for case in (*_outcomes(world, results), *_rounds(world), *_moves(world, after), *_claims(world, results, after)):
         found[case] += 1
-    for case in (*_merges(world, results), *_kept(world, results, after)):
+    for case in (*_merges(world, results), *_kept(world, results, after), *_values_and_accounts(world, results, after)):
         found[case] += 1
     unknown = found.keys() - set(CASES)
     assert not unknown, unknown
@@ -90,6 +113,24 @@ def _outcomes(world: World, results: Results) -> Iterator[str]:
             yield "an account without a domain is created"
         if not world.mapping:
             yield "no handle field is mapped"
+
+
+def _rounds(world: World) -> Iterator[str]:
+    """The turns that rule 4.9 took."""
+    for accepted in world.rounds:
+        moved_before = False
+        for before, now in pairwise(accepted):
+            moves = before.keys() == now.keys()
+            if now.keys() - before.keys():
+                yield "a skipped claim is admitted, for which the end state has room (4.9 b)"
+            elif moves:
+                yield "a claim comes to another contact in a pass that skips nobody (4.9 a)"
+            elif moved_before:
+                yield "a claim is skipped only because another came to another contact (4.9 a)"
+            moved_before = moves
+    for before, now in pairwise(world.rounds):
+        for _ in now[-1].keys() - before[-1].keys():
+            yield "a claim is accepted only when starting again (4.9 c)"
 
 
 def _moves(world: World, after: list[Contact]) -> Iterator[str]:
@@ -170,9 +211,7 @@ def _values(world: World, key: str) -> list[str]:
     """The mapped handle fields that hold something that can be read."""
     raw = world.source[key]
     return [
-        name
-        for name, kind in world.mapping
-        if name not in world.missing and (raw[name] or "").strip() and not cannot_be_read(world, key, name, kind)
+        name for name, kind in world.mapping if (raw[name] or "").strip() and not is_unread(world, key, (name, kind))
     ]
 
 
@@ -228,3 +267,63 @@ def _why_kept(world: World, key: str, handle: Handle, was: str | None, now: str 
             if kinds
             else "what a field gave that is mapped no more stays"
         )
+
+
+def _values_and_accounts(world: World, results: Results, after: list[Contact]) -> Iterator[str]:
+    """What became of the values and the account of contacts that were linked before."""
+    now_linked = {contact.external_id: contact for contact in after}
+    for key, (outcome, code, _) in results.items():
+        was = linked_contact(world, world.store, key)
+        if was is None:
+            continue
+        mirrored = replace(was, values=dict(was.values))
+        mirror_values(world, key, mirrored)
+        if code and mirrored != was:
+            yield "a skipped contact keeps values that Salesforce no longer has"
+        if code:
+            continue
+        now = now_linked[key]
+        yield from _value_cases(world, key, was, now)
+        yield from _account_cases(world, key, was, now)
+        if outcome == "updated" and replace(was, values=now.values) == now:
+            yield "a contact is updated in its values alone"
+        if outcome == "updated" and replace(was, account=now.account, synced_account=now.synced_account) == now:
+            is_seen = was.account != now.account
+            yield f"a contact is updated in {'' if is_seen else 'what the sync remembers of '}its account alone"
+
+
+def _value_cases(world: World, key: str, was: Contact, now: Contact) -> Iterator[str]:
+    mapped: dict[str, list[str]] = {}
+    for name, field in world.values:
+        mapped.setdefault(field, []).append(name)
+    if_none_were_missing = replace(was, values=dict(was.values))
+    mirror_values(replace(world, missing=set()), key, if_none_were_missing)
+    for field, names in mapped.items():
+        raw = [world.source[key][name] for name in names]
+        if world.missing.intersection(names):
+            if field in was.values and was.values[field] != if_none_were_missing.values.get(field):
+                links = "web links stay as a whole while one of their fields is missing"
+                yield links if len(names) > 1 else "what a missing field gave a value stays"
+        elif was.values.get(field) != now.values.get(field):
+            yield "a value is mirrored" if any(raw) else "an empty value is mirrored"
+            if len(names) > 1 and field in was.values and field in now.values:
+                yield "web links of several fields are replaced as a whole"
+        elif field != "url" and raw[0] and read_value(field, raw[0]) is None:
+            is_stored = field in was.values
+            yield f"a value that does not fit {'leaves what is stored' if is_stored else 'is left out where nothing is stored'}"
+        if len(names) > 1 and raw[0] and raw[0] == raw[1] and not world.missing.intersection(names):
+            yield "a web link that two fields give is kept once"
+    yield from ("a value that is not mapped stays" for field in now.values if field not in mapped)
+
+
+def _account_cases(world: World, key: str, was: Contact, now: Contact) -> Iterator[str]:
+    is_linked = world.source[key].get("AccountId") in world.accounts
+    by_person = was.account is not None and was.account != was.synced_account
+    if is_linked and now.account != was.account:
+        yield (
+            "an account that a person set gives way to that of the AccountId"
+            if by_person
+            else "a contact goes to the account of its AccountId"
+        )
+    elif not is_linked and was.account is not None:
+        yield "an account that a person set stays" if by_person else "an account that the sync set is taken back"

@@ -1,14 +1,16 @@
-"""Section 4 of the rules as plain Python over dictionaries: no joins, no SQL, written from the rules alone.
+"""Section 4 of the rules, and 5, as plain Python over dictionaries: no joins, no SQL, written from the rules alone.
 
-A world is a store, what Salesforce holds, and the mapping. `sync` changes the store as the rules say and returns
-the outcome of every source contact. The product must agree with it on every world.
+A world is a store, what Salesforce holds, and the mapping; `sync` says what becomes of every source contact, and of
+the store. It is as naive as can be; the product must agree with it on every world. How a value is read is in `reading`.
 """
 
-import re
-from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from tests.contact_sync.reading import is_nonsense, read, read_value
 
 Handle = tuple[str, str]
+Accepted = dict[str, int]
+"""The contact that each accepted claim fills; the number of a new one is negative."""
 SOURCES = ["email", "phone", "twitter", "facebook", "custom", "domain"]
 CODES = {"email": "email_taken", "phone": "phone_taken", "domain": "domain_taken"}
 
@@ -20,13 +22,17 @@ class Contact:
     id: int
     external_id: str | None = None
     handles: dict[Handle, str | None] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
+    account: int | None = None
+    synced_account: int | None = None
 
 
 @dataclass
 class World:
-    """`mapping`: (Salesforce field, handle source), in order. `source`: per Salesforce id, the raw value of each field.
+    """`source`: per Salesforce id the raw value of each field. `mapping` feeds handle sources, `values` other fields.
 
-    A world of accounts is one whose records need no handle (rule 5). `met`: which turns of rule 4.9 were taken.
+    A world of accounts is one whose records need no handle (rule 5). `accounts`: the linked ones, by Salesforce id.
+    `rounds` tells how rule 4.9 went: for each round what was accepted before each pass and after each admission.
     """
 
     store: list[Contact]
@@ -35,211 +41,190 @@ class World:
     missing: set[str] = field(default_factory=set)
     merges: dict[str, str] = field(default_factory=dict)
     needs_handle: bool = True
-    met: Counter[str] = field(default_factory=Counter, compare=False, repr=False)
+    values: list[tuple[str, str]] = field(default_factory=list)
+    accounts: dict[str, int] = field(default_factory=dict)
+    rounds: list[list[Accepted]] = field(default_factory=list, compare=False, repr=False)
 
 
-def read(kind: str, raw: str) -> str | None:
-    """Rule 3.6, for the values that worlds are made of; None where the value cannot be read."""
-    text = raw.strip()
-    if kind == "email":
-        return text.lower() if re.fullmatch(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+", text) else None
-    if kind == "phone":
-        found = re.fullmatch(r"(?:\+1 )?\(?(\d{3})\)?[-. ](\d{3})[-. ](\d{4})(?: x(\d+))?", text)
-        return found and "+1" + "".join(found.groups()[:3]) + (f";ext={found[4]}" if found[4] else "")
-    if kind == "twitter":
-        return text.removeprefix("@").lower() or None
-    if kind == "domain":
-        host = text.lower().removeprefix("https://").removeprefix("www.").partition("/")[0]
-        return host if re.fullmatch(r"[^\s.]+(\.[^\s.]+)+", host) else None
-    return text
-
-
-def given(world: World, salesforce_id: str) -> dict[Handle, str]:
-    """The handles Salesforce gives now, each with the first field of the mapping that gives it (rule 4.10)."""
+def given(world: World, key: str) -> dict[Handle, str]:
+    """The handles Salesforce gives now, in the order of 4.2, each with the first field that gives it (4.10)."""
     handles: dict[Handle, str] = {}
-    for kind in SOURCES:
-        for name, its_kind in world.mapping:
-            raw = world.source[salesforce_id].get(name)
-            value = read(kind, raw) if its_kind == kind and name not in world.missing and raw and raw.strip() else None
-            if value:
-                handles.setdefault((kind, value), name)
+    for source in SOURCES:
+        for name, fed in world.mapping:
+            if fed == source and name not in world.missing and (value := read(source, world.source[key].get(name))):
+                handles.setdefault((source, value), name)
     return handles
 
 
-def cannot_be_read(world: World, salesforce_id: str, name: str, kind: str) -> bool:
-    """Whether the field's handles stay because it is missing (rule 3.3) or holds nonsense now (rule 3.6)."""
-    raw = world.source[salesforce_id].get(name)
-    return name in world.missing or bool(raw and raw.strip() and read(kind, raw) is None)
+def is_unread(world: World, key: str, giver: tuple[str | None, str]) -> bool:
+    """Whether a mapped field gives nothing now, being missing (3.3) or holding nonsense (3.6); what it gave stays."""
+    name, source = giver
+    raw = world.source[key].get(name or "")
+    return giver in world.mapping and (name in world.missing or is_nonsense(source, raw))
 
 
-def gives_up(world: World, salesforce_id: str, contact: Contact, handle: Handle) -> bool:
-    """Rule 4.10: what a mapped field gave is replaced by what it gives now; everything else is kept."""
-    name, kind = contact.handles[handle], handle[0]
-    mapped = (name, kind) in world.mapping
-    return mapped and not cannot_be_read(world, salesforce_id, name, kind) and handle not in given(world, salesforce_id)
+def gives_up(world: World, key: str, contact: Contact, handle: Handle) -> bool:
+    """4.10: what a mapped field gave is replaced by what it gives now; everything else is kept."""
+    giver = (contact.handles[handle], handle[0])
+    return giver in world.mapping and not is_unread(world, key, giver) and handle not in given(world, key)
 
 
-def fill(world: World, salesforce_id: str, contact: Contact) -> None:
-    """Update and link (rules 4.1, 4.2 and 4.10)."""
-    order = world.mapping.index
-    kept = {h: name for h, name in contact.handles.items() if not gives_up(world, salesforce_id, contact, h)}
-    now = given(world, salesforce_id)
-    for handle, name in kept.items():
+def fill(world: World, key: str, contact: Contact) -> None:
+    """Update and link (4.1, 4.2)."""
+    handles, order = given(world, key), world.mapping.index
+    for handle, name in contact.handles.items():
         giver = (name, handle[0])
-        still = giver in world.mapping and cannot_be_read(world, salesforce_id, *giver)
-        if handle not in now or (still and order(giver) < order((now[handle], handle[0]))):
-            now[handle] = name
-    contact.external_id, contact.handles = salesforce_id, now
+        if handle not in handles:
+            stays = not gives_up(world, key, contact, handle)
+        else:  # of several fields that give it the first is remembered (4.10)
+            stays = is_unread(world, key, giver) and order(giver) < order((handles[handle], handle[0]))
+        if stays:
+            handles[handle] = name
+    contact.external_id, contact.handles = key, handles
+    mirror_values(world, key, contact)
+    choose_account(world, key, contact)
 
 
-def has_handle(world: World, salesforce_id: str, contact: Contact | None) -> bool:
-    """Rules 4.3 and 4.4."""
-    if not world.needs_handle:
-        return True
-    if not world.mapping:
-        return contact is not None
-    kept = contact is not None and any(
-        name and (name, h[0]) in world.mapping and cannot_be_read(world, salesforce_id, name, h[0])
-        for h, name in contact.handles.items()
-    )
-    return bool(given(world, salesforce_id)) or kept
+def mirror_values(world: World, key: str, contact: Contact) -> None:
+    """3.3 to 3.5, and 4.10: mapped fields mirror Salesforce; what is missing or does not fit leaves what is stored."""
+    for target in {target for _, target in world.values}:
+        fields = [name for name, its_target in world.values if its_target == target]
+        raw = [world.source[key].get(name) for name in fields]
+        if world.missing.intersection(fields):
+            continue
+        if not any(raw):
+            contact.values.pop(target, None)
+        elif target == "url":
+            contact.values[target] = list(dict.fromkeys(link for link in raw if link))
+        elif (value := read_value(target, raw[0])) is not None:
+            contact.values[target] = value
 
 
-def linked_contact(world: World, store: list[Contact], salesforce_id: str) -> Contact | None:
-    """Rule 4.1, and rule 4.11: the link of a merged contact moves to the winner that has none."""
-    by_link = {c.external_id: c for c in store if c.external_id}
-    if salesforce_id in by_link:
-        return by_link[salesforce_id]
-    losers = [loser for loser in sorted(world.merges) if end_of_chain(world.merges, loser) == salesforce_id]
-    return next((by_link[loser] for loser in losers if loser in by_link and loser not in world.source), None)
+def choose_account(world: World, key: str, contact: Contact) -> None:
+    """5, last sentence: the linked account; else the one that a person set, but none that the sync set."""
+    linked = world.accounts.get(world.source[key].get("AccountId") or "")
+    by_person = contact.account if contact.account != contact.synced_account else None
+    contact.account, contact.synced_account = linked or by_person, linked
+
+
+def linked_contact(world: World, store: list[Contact], key: str) -> Contact | None:
+    """4.1, and 4.11: the link of a merged contact moves to the winner that has none."""
+    by_link = {contact.external_id: contact for contact in store if contact.external_id}
+    gone = sorted(each for each in world.merges if each not in world.source and end_of_chain(world.merges, each) == key)
+    return next((by_link[each] for each in [key, *gone] if each in by_link), None)
 
 
 def end_of_chain(merges: dict[str, str], loser: str) -> str | None:
-    seen = set()
-    while loser in merges and loser not in seen:
-        seen.add(loser)
-        loser = merges[loser]
-    return None if loser in seen else loser
+    """Who a merged contact is now; None where merges lead round in a circle."""
+    for _ in merges:
+        loser = merges.get(loser, loser)
+    return None if loser in merges else loser
 
 
-def copy(store: list[Contact]) -> list[Contact]:
-    return [Contact(c.id, c.external_id, dict(c.handles)) for c in store]
+def has_handle(world: World, key: str, contact: Contact | None) -> bool:
+    """4.3 and 4.4; an account needs none (5)."""
+    if not world.needs_handle or given(world, key):
+        return True
+    stored = contact.handles.items() if contact else []
+    return any(is_unread(world, key, (name, h[0])) for h, name in stored) or bool(contact and not world.mapping)
 
 
-def place(
-    world: World, store: list[Contact], salesforce_id: str
-) -> tuple[bool, Contact | None, list[tuple[Handle, Contact]]]:
-    """Whether `store`, as it is, has room for the claim, which contact it fills, and what collides (rule 4.2)."""
-    mine = linked_contact(world, store, salesforce_id)
-    owned = [(h, c) for h in given(world, salesforce_id) for c in store if h in c.handles and c is not mine]
-    owners = {c.id: c for _, c in owned}
-    if mine or not owners:
-        return not owners, mine, owned
-    only = next(iter(owners.values()))
-    return len(owners) == 1 and only.external_id is None, only, owned
+def new_number(world: World, key: str) -> int:
+    """The number of the contact that is created for a claim."""
+    return -1 - sorted(world.source).index(key)
 
 
-def apply(world: World, store: list[Contact], accepted: dict[str, int | None]) -> list[Contact]:
-    """The end state: every accepted claim fills its contact, or a new one (whose id is negative)."""
-    end = copy(store)
-    for salesforce_id, contact_id in accepted.items():
-        contact = next((c for c in end if c.id == contact_id), None)
-        if contact is None:
-            contact = Contact(-1 - sorted(world.source).index(salesforce_id))
-            end.append(contact)
-        fill(world, salesforce_id, contact)
-    return end
+def place(world: World, store: list[Contact], key: str) -> tuple[bool, int, list[tuple[Handle, Contact]]]:
+    """4.2: whether `store`, as it is, has room for the claim, the contact that it would fill, and what collides."""
+    mine = linked_contact(world, store, key)
+    collisions = [(h, c) for h in given(world, key) for c in store if h in c.handles and c is not mine]
+    owners = {contact.id: contact for _, contact in collisions}
+    if not mine and [contact.external_id for contact in owners.values()] == [None]:
+        return True, collisions[0][1].id, collisions
+    return not collisions, mine.id if mine else new_number(world, key), collisions
 
 
-def settle_round(world: World, store: list[Contact], claims: list[str]) -> dict[str, int | None]:
-    """Rule 4.9, steps a and b, on one store."""
-    accepted: dict[str, int | None] = {}
-    for claim in claims:
-        mine = linked_contact(world, store, claim)
-        owners = {c.id: c for h in given(world, claim) for c in store if h in c.handles}
-        alone = next(iter(owners.values())) if len(owners) == 1 else None
-        accepted[claim] = mine.id if mine else alone.id if alone and alone.external_id is None else None
-    for _ in range(2 * len(claims) + 3):
+def apply(world: World, store: list[Contact], accepted: Accepted) -> list[Contact]:
+    """The end state: every accepted claim fills its contact."""
+    end = {contact.id: replace(contact, values=dict(contact.values)) for contact in store}
+    for key, number in accepted.items():
+        fill(world, key, end.setdefault(number, Contact(number)))
+    return list(end.values())
+
+
+def judge(world: World, store: list[Contact], claims: list[str], accepted: Accepted, key: str) -> int | None:
+    """4.9 a, for one claim: the contact that it fills, or None where it is skipped."""
+    wanted, mine = given(world, key), linked_contact(world, store, key)
+    before = [other for other in claims[: claims.index(key)] if other in accepted]
+    filler = {number: other for other, number in reversed(accepted.items())}  # the first who fills it
+    if any(given(world, other).keys() & wanted.keys() for other in before):
+        return None
+
+    def keeps(contact: Contact, handle: Handle) -> bool:
+        other = filler.get(contact.id, key)
+        return other == key or not gives_up(world, other, contact, handle)
+
+    holders = [c for c in store if c is not mine and any(h in c.handles and keeps(c, h) for h in wanted)]
+    if mine or not holders:
+        return None if holders else mine.id if mine else new_number(world, key)
+    is_free = len(holders) == 1 and not holders[0].external_id and filler.get(holders[0].id) not in before
+    return holders[0].id if is_free else None
+
+
+def accept(world: World, store: list[Contact], claims: list[str]) -> Accepted:
+    """4.9 a: repeat until a whole pass neither skips anybody nor moves anybody to another contact.
+
+    This ends: who fills a contact stays or is skipped, and only makes way for a claim that comes before it.
+    """
+    before, accepted = {}, {key: place(world, store, key)[1] for key in claims}
+    while accepted != before:
         before = dict(accepted)
-        for claim in [c for c in claims if c in accepted]:
-            verdict = judge(world, store, claims, accepted, claim)
-            if verdict is SKIP:
-                del accepted[claim]
+        world.rounds[-1].append(before)
+        for key in before:
+            if (number := judge(world, store, claims, accepted, key)) is None:
+                del accepted[key]
             else:
-                accepted[claim] = verdict
-        if accepted == before:
-            break
-    waiting = [claim for claim in claims if claim not in accepted]
+                accepted[key] = number
+    return accepted
+
+
+def admit(world: World, store: list[Contact], claims: list[str], accepted: Accepted) -> list[Contact]:
+    """4.9 b; returns the end state."""
     while True:
         end = apply(world, store, accepted)
-        admitted = next((claim for claim in waiting if place(world, end, claim)[0]), None)
+        skipped = [(key, *place(world, end, key)) for key in claims if key not in accepted]
+        admitted = next(((key, number) for key, has_room, number, _ in skipped if has_room), None)
         if admitted is None:
-            return accepted
-        contact = place(world, end, admitted)[1]
-        accepted[admitted] = contact.id if contact else None
-        world.met["a skipped claim is admitted, for which the end state has room (4.9 b)"] += 1
-        waiting.remove(admitted)
-
-
-SKIP = object()
-
-
-def judge(world: World, store: list[Contact], claims: list[str], accepted: dict, claim: str) -> object:
-    """Step a for one claim: SKIP, or the id of the contact it fills (None: a new one)."""
-    mine = linked_contact(world, store, claim)
-    earlier = claims[: claims.index(claim)]
-    if any(other in accepted and given(world, other).keys() & given(world, claim).keys() for other in earlier):
-        return SKIP
-    holders = []
-    for contact in store:
-        for handle in given(world, claim).keys() & contact.handles.keys():
-            filler = next((c for c in claims if c in accepted and accepted[c] == contact.id), None)
-            given_up = filler not in (None, claim) and gives_up(world, filler, contact, handle)
-            if contact is not mine and not given_up and contact not in holders:
-                holders.append(contact)
-    if mine or not holders:
-        return SKIP if holders else mine.id if mine else None
-    first = next((c for c in claims if c in accepted and accepted[c] == holders[0].id), claim)
-    if len(holders) > 1 or holders[0].external_id or claims.index(first) < claims.index(claim):
-        return SKIP
-    return holders[0].id
+            return end
+        accepted |= [admitted]
+        world.rounds[-1].append(dict(accepted))
 
 
 def sync(world: World) -> tuple[dict[str, tuple], list[Contact]]:
-    """Run the rules: (outcome, code, holders) of every source contact, and the store afterwards.
+    """(Outcome, code, holders) of every source contact, and the store afterwards.
 
     Outcome is created, linked, updated, unchanged or error; holders are (handle, Salesforce id or None).
     """
-    store = copy(world.store)
-    results: dict[str, tuple] = {}
-    for claim in world.source:
-        if not has_handle(world, claim, linked_contact(world, store, claim)):
-            results[claim] = ("error", "no_handle", [])
-    claims = [claim for claim in world.source if claim not in results]
-    first_round = True
-    while True:
-        claims.sort(key=lambda claim: (linked_contact(world, store, claim) is None, claim))
-        accepted = settle_round(world, store, claims)
-        for claim in accepted.keys() - results.keys():
-            if not first_round:
-                world.met["a claim is accepted only when starting again (4.9 c)"] += 1
-            results[claim] = (outcome_of(world, claim, accepted[claim]), None, [])
-        end = apply(world, store, accepted)
+    store, world.rounds[:] = world.store, []
+    claims = [key for key in world.source if has_handle(world, key, linked_contact(world, store, key))]
+    while True:  # 4.9 c
+        claims.sort(key=lambda key: (linked_contact(world, store, key) is None, key))  # 4.8
+        world.rounds.append([])
+        accepted = accept(world, store, claims)
+        end = admit(world, store, claims, accepted)
         if end == store:
-            break
-        store, first_round = end, False
-    for claim in claims:
-        if claim not in results:
-            collisions = place(world, store, claim)[2]
-            code = CODES.get(collisions[0][0][0], "handle_taken")
-            results[claim] = ("error", code, [(h, c.external_id) for h, c in collisions])
-    return results, store
+            return {key: answer(world, end, key, key in claims, key in accepted) for key in world.source}, end
+        store = end
 
 
-def outcome_of(world: World, claim: str, contact_id: int | None) -> str:
-    """What an accepted claim does to the contact it fills."""
-    if linked_contact(world, world.store, claim) is None:
-        return "created" if contact_id is None else "linked"
-    was = next(contact for contact in world.store if contact.id == contact_id)
-    (now,) = apply(world, [was], {claim: contact_id})
-    return "unchanged" if now == was else "updated"
+def answer(world: World, end: list[Contact], key: str, is_claim: bool, is_accepted: bool) -> tuple:
+    """What the run did with a source contact, told from the store before and after (4.4, 4.13)."""
+    if not is_claim:
+        return "error", "no_handle", []
+    if not is_accepted:
+        collisions = place(world, end, key)[2]
+        return "error", CODES.get(collisions[0][0][0], "handle_taken"), [(h, c.external_id) for h, c in collisions]
+    now = next(contact for contact in end if contact.external_id == key)
+    if linked_contact(world, world.store, key) is None:
+        return "created" if now.id < 0 else "linked", None, []
+    return "unchanged" if now in world.store else "updated", None, []

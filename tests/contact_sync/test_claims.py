@@ -109,6 +109,31 @@ def test_rule_4_8_a_contact_that_becomes_free_late_is_filled_by_the_lower_id_alo
     assert {order: decisions[order].contact for order in (4, 6, 7)} == {4: 20, 6: None, 7: None}
 
 
+@pytest.mark.parametrize("count", [2, 3, 40])
+def test_rule_4_9_a_passes_go_on_while_somebody_comes_to_another_contact_though_nobody_is_skipped(count: int) -> None:
+    # Contact 20 keeps, of what its filler cannot read, just what the claim before that filler wants: so that claim comes to
+    # it, one more in each pass, and whoever filled it creates a contact. Only the first of them keeps what -1 wants of it.
+    last = count - 1
+    row = [
+        Claim(
+            number,
+            None,
+            {email(number): "Field"} | ({email(100 + number): "Other"} if number < last else {}),
+            frozenset({("email", f"Field {number - 1}")}),
+        )
+        for number in range(count)
+    ]
+    gives_way, wants_what_is_kept = claim(-2, 10, email(98)), claim(-1, 11, email(-1))
+    holders = {
+        10: holder(True, *(email(100 + number) for number in range(last))),
+        11: holder(True),
+        20: Holder(False, {email(number): ("email", f"Field {number}") for number in range(-1, count)}),
+    }
+    decisions = settle([gives_way, wants_what_is_kept, *row], holders)
+    assert decisions.pop(-1).collisions == ((email(-1), 20),)
+    assert decisions == {-2: Decision(10), 0: Decision(20)} | {number: Decision(None) for number in range(1, count)}
+
+
 def test_rule_4_9_groups_that_touch_nowhere_are_settled_as_if_alone() -> None:
     first = [claim(0, None, email(1)), claim(2, None, email(1))]
     second = [claim(1, None, email(2)), claim(3, None, email(2), email(3))]

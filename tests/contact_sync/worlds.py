@@ -5,6 +5,9 @@ put many of them before the product at once and each must come out as if alone. 
 draw them; batch n of `batch_of_worlds` is always the same.
 """
 
+import json
+from dataclasses import replace
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -15,7 +18,8 @@ from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.match import Plan, StoredRecords, match
 from include.contact_sync.settings import HANDLE_SOURCES, Settings, parse_settings
 from include.contact_sync.transform import CleanRecords, transform
-from tests.contact_sync.specification import Contact, Handle, World, read
+from tests.contact_sync.reading import read, read_value
+from tests.contact_sync.specification import Contact, Handle, World
 
 FIELDS = {source: field for field, source in HANDLE_SOURCES.items()} | {"domain": "domain"}
 MAPPINGS = [
@@ -40,9 +44,47 @@ SPELLINGS = {
 """How a person may type the handle that a letter stands for; the last ones of phone and custom are other handles."""
 UNREADABLE = {"email": "not an email", "phone": "call me {world}", "twitter": "@", "domain": "none yet"}
 NOTHING = [None, "", "   "]
-SHAPES = ["anything", "few handles", "merged", "scripted"]
+VALUES = [
+    [],
+    [("Name", "name"), ("Notes__c", "description")],
+    [("Site__c", "url"), ("Name", "name"), ("Blog__c", "url"), ("Score__c", "custom_fields.score")],
+    [("Vip__c", "custom_fields.vip"), ("Tier__c", "custom_fields.tier"), ("Site__c", "url")],
+    [("Since__c", "custom_fields.since"), ("Notes__c", "custom_fields.words")],
+]
+ACCOUNT_VALUES = [[], [("Name", "name"), ("Logo__c", "logo_url")], [("Score__c", "custom_fields.score")]]
+TYPED = {
+    "name": ["Ann", "NA", "0012 "],
+    "description": ["none", " two\r\nlines"],
+    "logo_url": ["https://x.co/logo.png", "null"],
+    "url": ["https://x.co", 'x.co/"y"', "https://z.co"],
+    "custom_fields.score": ["5", "5.0", "2.50", "1e1", "0", "many"],
+    "custom_fields.vip": ["true", "FALSE", "yes"],
+    "custom_fields.tier": ["gold", "silver", "Gold", "gold "],
+    "custom_fields.since": [
+        "2024-05-01T10:00:00Z",
+        "2024-05-01T12:00:00.000+0200",
+        "2023-12-31T23:30:00-01:00",
+        "soon",
+    ],
+    "custom_fields.words": ["1E5", 'a "b"\\c', "N/A"],
+    "custom_fields.colour": ["red"],
+}
+"""What Salesforce may hold for each field of ours, the usual first; a colour is never mapped."""
+CUSTOM_TYPES = {
+    "score": {"type": "number"},
+    "vip": {"type": "boolean"},
+    "tier": {"type": "enum", "values": ["gold", "silver"]},
+    "since": {"type": "datetime"},
+    "words": {"type": "string"},
+}
+ACCOUNTS = {"001000000000001AAA": 70, "001000000000002AAA": 80}
+ACCOUNT_THAT_IS_NOT_LINKED, UNLINKED_ACCOUNT = "001000000000009AAA", 90
+BELONGINGS = [(None, None), (70, 70), (80, 80), (70, 80), (UNLINKED_ACCOUNT, None), (UNLINKED_ACCOUNT, 70), (None, 70)]
+"""The account of a stored contact, and the one that the sync set."""
+SHAPES = ["anything", "few handles", "merged", "scripted", "crowd"]
 Script = tuple[dict[int, dict[str, str]], list[tuple[int | None, list[tuple[str, str]]]]]
-"""Per person the letter that each field holds; per stored contact the person it is linked to, and its (field, letter)s."""
+"""Per person the letter that each field holds (! cannot be read); per stored contact the person it is linked to, and its
+(field, letter)s."""
 
 
 def salesforce_id(number: int, world: int = 0) -> str:
@@ -54,9 +96,9 @@ def world_of(contact: Contact) -> int:
     return contact.id // 100 if contact.id > 0 else int((contact.external_id or "")[3:10])
 
 
-def batch_of_worlds(number: int, count: int) -> list[World]:
+def batch_of_worlds(number: int, count: int, shapes: list[str] = SHAPES) -> list[World]:
     """Worlds that share a mapping and the fields that are missing."""
-    return _batch(Random(number), number * count, count)
+    return _batch(Random(number), number * count, count, shapes)
 
 
 def batches_of_worlds(count: int) -> st.SearchStrategy[list[World]]:
@@ -64,29 +106,44 @@ def batches_of_worlds(count: int) -> st.SearchStrategy[list[World]]:
     return st.randoms(use_true_random=False).map(lambda draw: _batch(draw, 1, count))
 
 
-def _batch(draw: Random, first: int, count: int) -> list[World]:
+def _batch(draw: Random, first: int, count: int, shapes: list[str] = SHAPES) -> list[World]:
     mapping = draw.choice(MAPPINGS)
-    missing = {draw.choice(mapping)[0]} if mapping and draw.random() < 0.25 else set()
-    return [_World(draw, first + at, mapping, missing).build() for at in range(count)]
+    values = draw.choice(ACCOUNT_VALUES if ("Website", "domain") in mapping else VALUES)
+    missing = {draw.choice(part)[0] for part in (mapping, values) if part and draw.random() < 0.25}
+    return [_World(draw, first + at, mapping, values, missing, draw.choice(shapes)).build() for at in range(count)]
 
 
 class _World:
     """Draws one world."""
 
-    def __init__(self, draw: Random, number: int, mapping: list[tuple[str, str]], missing: set[str]) -> None:
-        self.draw, self.number, self.mapping, self.missing = draw, number, mapping, missing
-        self.shape = draw.choice(SHAPES)
+    def __init__(
+        self,
+        draw: Random,
+        number: int,
+        mapping: list[tuple[str, str]],
+        values: list[tuple[str, str]],
+        missing: set[str],
+        shape: str,
+    ) -> None:
+        self.draw, self.number, self.mapping, self.mapped_values, self.missing = draw, number, mapping, values, missing
+        self.is_accounts = ("Website", "domain") in mapping
+        self.chance = Random(draw.getrandbits(32))  # Hypothesis need not choose every value
+        self.shape = shape
         self.letters = "abcdefg"[: draw.randint(1, 3) if self.shape == "few handles" else draw.randint(2, 7)]
 
     def build(self) -> World:
-        if self.shape == "scripted" and self.mapping:
+        if self.shape in {"scripted", "crowd"} and self.mapping:
             source, stored = self.scripted()
         else:
             source = {self.id(person): self.values() for person in self.draw.sample(range(9), self.draw.randint(0, 6))}
             stored = self.stored()
-        is_accounts = self.mapping[:1] and self.mapping[0][1] == "domain"
+        for values in source.values():
+            values |= self.typed_values()
         merges = self.merges(source) if self.shape == "merged" else {}
-        return World(stored, source, self.mapping, self.missing, merges, needs_handle=not is_accounts)
+        accounts = {} if self.is_accounts else ACCOUNTS
+        return World(
+            stored, source, self.mapping, self.missing, merges, not self.is_accounts, self.mapped_values, accounts
+        )
 
     def id(self, person: int) -> str:
         return salesforce_id(person, self.number)
@@ -103,7 +160,8 @@ class _World:
         return self.spelling(kind, self.draw.choice(self.letters)) if chance < 0.75 else None
 
     def spelling(self, kind: str, letter: str, style: str | None = None) -> str:
-        return spelled(style or self.draw.choice(SPELLINGS[kind]), letter, self.number)
+        style = UNREADABLE.get(kind, "") if letter == "!" else style or self.draw.choice(SPELLINGS[kind])
+        return spelled(style, letter, self.number)
 
     def handle(self, kind: str, letter: str) -> Handle:
         value = read(kind, self.spelling(kind, letter, SPELLINGS[kind][0]))
@@ -125,7 +183,11 @@ class _World:
         return contacts
 
     def contact(self, at: int, person: int | None) -> Contact:
-        return Contact(self.number * 100 + 1 + at, None if person is None else self.id(person))
+        contact = Contact(self.number * 100 + 1 + at, None if person is None else self.id(person))
+        contact.values = self.stored_values()
+        if not self.is_accounts:
+            contact.account, contact.synced_account = self.chance.choice(BELONGINGS)
+        return contact
 
     def giver(self, kind: str) -> str | None:
         """A person, a mapped field, one that is mapped no more, or one that is mapped to something else."""
@@ -133,13 +195,34 @@ class _World:
         others = [name for name, its_kind in self.mapping if its_kind != kind]
         return self.draw.choice([None, None, "Old__c", *mapped * 3, *others[:1]])
 
+    # -------------------------------------------------------------------------------------------------- values
+
+    def typed_values(self) -> dict[str, str | None]:
+        """What a source contact holds in the fields that feed values, and its account."""
+        typed = {name: self.typed(field) for name, field in self.mapped_values}
+        accounts = [None, *ACCOUNTS, ACCOUNT_THAT_IS_NOT_LINKED]
+        return typed if self.is_accounts else typed | {"AccountId": self.chance.choice(accounts)}
+
+    def typed(self, field: str) -> str | None:
+        chance = self.chance.random()
+        return TYPED[field][0] if chance < 0.6 else None if chance < 0.7 else self.chance.choice(TYPED[field])
+
+    def stored_values(self) -> dict[str, object]:
+        """What is stored: in most mapped fields, and in one that may not be mapped."""
+        fields = [field for _, field in self.mapped_values] + [self.chance.choice(list(TYPED))]
+        other_part = "url" if self.is_accounts else "logo_url"
+        typed = {field: self.typed(field) for field in fields if field != other_part}
+        stored = {field: read_value(field, raw) for field, raw in typed.items() if raw}
+        return {field: [value] if field == "url" else value for field, value in stored.items() if value is not None}
+
     # ------------------------------------------------------------------------------------------------- scripts
 
     def scripted(self) -> tuple[dict[str, dict[str, str | None]], list[Contact]]:
         """A situation that chance would rarely bring about; in half of the worlds a little of it is different."""
         names = [name for name, _ in self.mapping]
-        scripts = [self.ring, self.chain] + ([self.domino, self.late] if len(set(names)) > 1 else [])
-        wanted, owned = self.draw.choice(scripts)(*self.draw.sample(self.mapping, min(2, len(self.mapping))))
+        scripts = [self.ring, self.chain] + ([self.domino, self.late, self.wave] if len(set(names)) > 1 else [])
+        script = self.crowd if self.shape == "crowd" else self.draw.choice(scripts)
+        wanted, owned = script(*self.draw.sample(self.mapping, len(self.mapping)))
         kinds = dict(self.mapping)
         source = {
             self.id(person): {
@@ -177,12 +260,12 @@ class _World:
             owned[at] = (None, owned[at][1])
         return wanted, owned
 
-    def domino(self, one: tuple[str, str], two: tuple[str, str]) -> Script:
+    def domino(self, one: tuple[str, str], two: tuple[str, str], *_: tuple[str, str]) -> Script:
         """0 wants what 1 gives up, but 1 is skipped; so 2 gets what 0 wanted before it (rule 4.9 b)."""
         wanted = {0: {one[0]: "a", two[0]: "b"}, 1: {one[0]: "c"}, 2: {one[0]: "a"}}
         return wanted, [(0, []), (1, [(two[0], "b")]), (None, [("", "c")])]
 
-    def late(self, one: tuple[str, str], two: tuple[str, str]) -> Script:
+    def late(self, one: tuple[str, str], two: tuple[str, str], *_: tuple[str, str]) -> Script:
         """0 and 1 swap, but 0 also wants something that 3 gives up only once it found its contact (rule 4.9 c)."""
         wanted = {0: {one[0]: "b", two[0]: "f"}, 1: {one[0]: "a"}, 2: {one[0]: "d"}, 3: {one[0]: "c", two[0]: "e"}}
         owned = [
@@ -192,6 +275,35 @@ class _World:
             (None, [(two[0], "e"), (two[0], "f")]),
         ]
         return wanted, [*owned]
+
+    def wave(self, one: tuple[str, str], two: tuple[str, str], *more: tuple[str, str]) -> Script:
+        """1 takes 2's place, since 2 cannot read what gave 1's handle; then 3 cannot have what only 2 would give up (4.9 a)."""
+        three = more[0][0] if more else ""
+        wanted = {
+            0: {two[0]: "g"},
+            1: {one[0]: "a", two[0]: "d", three: "!"},
+            2: {one[0]: "!", two[0]: "b"},
+            3: {three: "c"},
+        }
+        return wanted, [(0, [(two[0], "d")]), (None, [(one[0], "a"), (two[0], "b"), (three, "c")]), (3, [])]
+
+    def crowd(self, *fields: tuple[str, str]) -> Script:
+        """Many want something of the same unlinked contact, and cannot read what gave it something else (4.9 a).
+
+        So they make way for one another, as far as 0 gives up what they also want.
+        """
+        names = [name for name, _ in fields]
+        wanted: dict[int, dict[str, str]] = {0: {}}
+        owned: list[tuple[int | None, list[tuple[str, str]]]] = [(0, []), (None, [])]
+        for person, (of_contact, of_giver) in enumerate(zip("abcde", "fghij", strict=True), 1):
+            first, *others = self.draw.sample(names, len(names))
+            wanted[person] = {first: of_contact} | {name: self.draw.choice(["!", of_giver]) for name in others}
+            owned[1][1].append((first, of_contact))
+            owned[0][1].extend((name, of_giver) for name in others)
+            if self.draw.random() < 0.3:
+                wanted[person] = {first: of_contact}
+                owned.append((person, []))
+        return wanted, owned
 
     def merges(self, source: dict[str, Any]) -> dict[str, str]:
         """Into somebody who is there, or into somebody who was merged too."""
@@ -225,18 +337,17 @@ def together(batch: list[World]) -> World:
         first.missing,
         {loser: winner for world in batch for loser, winner in world.merges.items()},
         first.needs_handle,
+        first.values,
+        first.accounts,
     )
 
 
 def settings_of(world: World) -> Settings:
-    mapping = [{"salesforce_field": name, "field": FIELDS[kind]} for name, kind in world.mapping]
-    return parse_settings(
-        {
-            "owners": ["owner@example.com"],
-            "accounts": {"mapping": [] if world.needs_handle else mapping},
-            "contacts": {"mapping": mapping if world.needs_handle else []},
-        }
-    )
+    mapping = [{"salesforce_field": name, "field": FIELDS[source]} for name, source in world.mapping]
+    mapping += [{"salesforce_field": name, "field": field} for name, field in world.values]
+    chosen = {"custom_fields": CUSTOM_TYPES, "mapping": mapping}
+    accounts, contacts = ({"mapping": []}, chosen) if world.needs_handle else (chosen, {"mapping": []})
+    return parse_settings({"owners": ["owner@example.com"], "accounts": accounts, "contacts": contacts})
 
 
 def columns_of(world: World) -> Columns:
@@ -244,11 +355,16 @@ def columns_of(world: World) -> Columns:
     return resolve_columns(part, settings_of(world), {}, world.missing)
 
 
+def snapshot_of(world: World) -> pa.Table:
+    """What Salesforce sends: all text, and nothing of the fields that are missing."""
+    names = dict.fromkeys(name for name, _ in [*world.mapping, *world.values] if name not in world.missing)
+    columns = {name: [values.get(name) for values in world.source.values()] for name in ["AccountId", *names]}
+    columns = {"Id": list(world.source)} | columns
+    return pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
+
+
 def clean_records(world: World, page_rows: int = 1_000_000) -> CleanRecords:
-    names = list(dict.fromkeys(name for name, _ in world.mapping if name not in world.missing))
-    columns: dict[str, Any] = {"Id": list(world.source), "AccountId": [None] * len(world.source)}
-    columns |= {name: [values.get(name) for values in world.source.values()] for name in names}
-    snapshot = pa.table({name: pa.array(column, pa.string()) for name, column in columns.items()})
+    snapshot = snapshot_of(world)
     pages = [snapshot.slice(start, page_rows) for start in range(0, max(len(snapshot), 1), page_rows)]
     return transform(pa.concat_tables(pages), columns_of(world))
 
@@ -257,17 +373,18 @@ def stored_records(world: World) -> StoredRecords:
     contacts = sorted(world.store, key=lambda contact: contact.id)
     handles = [(c.id, *h, name) for c in contacts for h, name in c.handles.items()]
     columns = [list(column) for column in zip(*handles, strict=True)] or [[]] * 4
-    count = len(contacts)
+    records = {
+        "id": pa.array([c.id for c in contacts], pa.int64()),
+        "external_id": pa.array([c.external_id for c in contacts], pa.string()),
+        "account_id": pa.array([c.account for c in contacts], pa.int64()),
+        "synced_account_id": pa.array([c.synced_account for c in contacts], pa.int64()),
+        "not_syncing_since": pa.nulls(len(contacts), pa.timestamp("us", "UTC")),
+    }
+    for column in columns_of(world).fields:
+        texts = [stored_text(column.name, contact) for contact in contacts]
+        records[column.name] = pa.array(texts, pa.string())
     return StoredRecords(
-        pa.table(
-            {
-                "id": pa.array([c.id for c in contacts], pa.int64()),
-                "external_id": pa.array([c.external_id for c in contacts], pa.string()),
-                "account_id": pa.nulls(count, pa.int64()),
-                "synced_account_id": pa.nulls(count, pa.int64()),
-                "not_syncing_since": pa.nulls(count, pa.timestamp("us", "UTC")),
-            }
-        ),
+        pa.table(records),
         pa.table(
             {
                 "record_id": pa.array(columns[0], pa.int64()),
@@ -276,7 +393,12 @@ def stored_records(world: World) -> StoredRecords:
                 "salesforce_field": pa.array(columns[3], pa.string()),
             }
         ),
-        pa.table({"id": pa.array([], pa.int64()), "external_id": pa.array([], pa.string())}),
+        pa.table(
+            {
+                "id": pa.array(list(world.accounts.values()), pa.int64()),
+                "external_id": pa.array(list(world.accounts), pa.string()),
+            }
+        ),
         pa.table(
             {
                 "loser": pa.array(list(world.merges), pa.string()),
@@ -286,13 +408,42 @@ def stored_records(world: World) -> StoredRecords:
     )
 
 
-def plan_for(world: World) -> Plan:
-    return match(clean_records(world), stored_records(world), columns_of(world), whole_source=True)
+def stored_text(column: str, contact: Contact) -> str | None:
+    """A stored value as matching reads it: custom fields and links as JSON."""
+    if column == "links":
+        return json.dumps(contact.values.get("url", []), ensure_ascii=False)
+    value = contact.values.get(column)
+    is_json = column.startswith("custom_fields.") and value is not None
+    return json.dumps(value, ensure_ascii=False) if is_json else value
+
+
+def in_pieces(table: pa.Table, draw: Random) -> pa.Table:
+    """The same rows in chunks that begin at odd places, one of them empty."""
+    places = sorted(draw.randint(0, len(table)) for _ in range(draw.randint(0, 4)))
+    cuts = [0, *places, *places[:1], len(table)]
+    return pa.concat_tables([table.slice(0, 0), *(table.slice(a, b - a) for a, b in pairwise(sorted(cuts)))])
+
+
+def plan_for(world: World, draw: Random | None = None) -> Plan:
+    """The product's plan. `draw`: everything arrives in pieces, and the store's handles and accounts in another order."""
+    columns = columns_of(world)
+    if draw is None:
+        return match(clean_records(world), stored_records(world), columns, whole_source=True)
+    stored = stored_records(world)
+    pieces = StoredRecords(
+        in_pieces(stored.records, draw),
+        *(in_pieces(shuffled_rows(table, draw), draw) for table in (stored.handles, stored.accounts, stored.merges)),
+    )
+    return match(transform(in_pieces(snapshot_of(world), draw), columns), pieces, columns, whole_source=True)
+
+
+def shuffled_rows(table: pa.Table, draw: Random) -> pa.Table:
+    return table.take(pa.array(draw.sample(range(len(table)), len(table)), pa.int64()))
 
 
 def store_after(world: World, plan: Plan) -> list[Contact]:
     """The store as the plan leaves it, by doing what `load` does in SQL; new contacts get the ids of the specification."""
-    contacts = {c.id: Contact(c.id, c.external_id, dict(c.handles)) for c in world.store}
+    contacts = {c.id: replace(c, handles=dict(c.handles), values=dict(c.values)) for c in world.store}
     external_ids = plan.outcomes["external_id"].to_pylist()
 
     def contact_of(row: dict[str, Any]) -> Contact:
@@ -301,10 +452,24 @@ def store_after(world: World, plan: Plan) -> list[Contact]:
 
     for row in plan.released.to_pylist():
         del contact_of(row).handles[row["source"], row["handle"]]
+    names = [column.name for column in columns_of(world).fields]
     for row in plan.writes.to_pylist():
-        contact_of(row).external_id = external_ids[row["record"]]
+        contact = contact_of(row)
+        contact.external_id = external_ids[row["record"]]
+        contact.account, contact.synced_account = row.get("account_id"), row.get("synced_account_id")
+        for name in names:
+            is_json = name == "links" or name.startswith("custom_fields.")
+            write(contact, name, json.loads(row[name]) if is_json and row[name] is not None else row[name])
     for row in plan.handles.to_pylist():
         handles = contact_of(row).handles
         assert row["is_new"] == ((row["source"], row["handle"]) not in handles)
         handles[row["source"], row["handle"]] = row["salesforce_field"]
     return list(contacts.values())
+
+
+def write(contact: Contact, column: str, value: object) -> None:
+    """Set a value, as the specification names it; an empty one is none."""
+    field = "url" if column == "links" else column
+    contact.values.pop(field, None)
+    if value not in (None, []):
+        contact.values[field] = value

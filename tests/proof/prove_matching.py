@@ -5,16 +5,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from random import Random
 
-import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from include.contact_sync.claims import Claim, Giver, Handle, Holder, settle
 from include.contact_sync.match import Plan, match
-from tests.contact_sync.agreement import agree, answers, shuffled
+from tests.contact_sync.agreement import agree, answers, comparable, shuffled, smaller_worlds
 from tests.contact_sync.interesting_cases import CASES
 from tests.contact_sync.specification import Contact, World
 from tests.contact_sync.worlds import (
@@ -24,6 +24,8 @@ from tests.contact_sync.worlds import (
     columns_of,
     plan_for,
     salesforce_id,
+    shuffled_rows,
+    store_after,
     stored_records,
     together,
 )
@@ -60,25 +62,25 @@ def test_the_product_does_what_section_4_says(score: Score) -> None:
 
 
 def test_any_order_and_any_page_size_give_the_same_plan(score: Score) -> None:
-    """Rule 4.6."""
+    """Rule 4.6, for every column of the plan, and for pages and tables that are cut at odd places."""
+    arrivals = {f"in pages of {rows} records": rows for rows in (1, 7, 100)} | {"in chunks cut at odd places": None}
+    score.expect(arrivals)
     for number in range(40):
         draw = Random(number)
         batch = batch_of_worlds(5_000 + number, IN_A_BATCH)
         plan = rows_of(plan_for(together(batch)))
-        for _ in range(3):
-            pages = draw.choice([1, 7, 100])
-            again = plan_of_pages(together(shuffled(batch, draw)), pages, draw)
+        for arrival, rows in arrivals.items():
+            world = together(shuffled(batch, draw))
+            again = plan_for(world, draw) if rows is None else plan_of_pages(world, rows, draw)
             assert rows_of(again) == plan
             score.tried["plans compared"] += 1
-            score.met[f"pages of {pages} records"] += 1
+            score.met[arrival] += 1
 
 
 def plan_of_pages(world: World, rows: int, draw: Random) -> Plan:
-    """The plan when the snapshot and the store arrive in other pages and another order."""
+    """The plan when the snapshot arrives in such pages, and the store in another order."""
     clean, stored = clean_records(world, page_rows=rows), stored_records(world)
-    order = list(range(stored.handles.num_rows))
-    draw.shuffle(order)
-    stored = replace(stored, handles=stored.handles.take(pa.array(order, pa.int64())))
+    stored = replace(stored, handles=shuffled_rows(stored.handles, draw))
     return match(clean, stored, columns_of(world), whole_source=True)
 
 
@@ -88,17 +90,95 @@ def rows_of(plan: Plan) -> list[list[str]]:
 
 
 def test_an_unrelated_contact_changes_nothing_else(score: Score) -> None:
-    for number in range(40):
-        world = together(batch_of_worlds(6_000 + number, IN_A_BATCH))
-        draw = Random(number)
-        before = answers(plan_for(world))
-        stranger = salesforce_id(draw.choice([0, 99_999]), draw.choice([0, 9_999_999]))
-        values = {name: None for name, _ in world.mapping}
-        own = Contact(1 if draw.random() < 0.5 else 999_999_999, stranger if draw.random() < 0.5 else None)
-        after = answers(plan_for(replace(world, store=[*world.store, own], source=world.source | {stranger: values})))
-        del after[stranger]
+    """Whether it comes first or last of all, and whatever becomes of it."""
+    score.expect(["created", "linked", "updated", "error"])
+    for number in range(80):
+        world, draw = together(batch_of_worlds(6_000 + number, IN_A_BATCH)), Random(number)
+        own, typed = stranger(world, draw)
+        key = FIRST_OF_ALL if own.id == 1 else LAST_OF_ALL
+        both = replace(world, store=[*world.store, own], source=world.source | {key: typed})
+        alone, plan = plan_for(world), plan_for(both)
+        answered = answers(plan)
+        score.met[answered.pop(key)[0]] += 1
+        others = [c for c in store_after(both, plan) if c.id != own.id and c.external_id != key]
+        before = answers(alone), comparable(store_after(world, alone))
+        after = answered, comparable(others)
         assert after == before
         score.tried["worlds with a stranger"] += IN_A_BATCH
+
+
+FIRST_OF_ALL, LAST_OF_ALL = "000000000000000AAA", "zzz999999999999AAA"
+
+
+def stranger(world: World, draw: Random) -> tuple[Contact, dict[str, str | None]]:
+    """A stored contact, linked or not, and a source contact of which nobody in the world has anything."""
+    number, key = draw.choice([(1, FIRST_OF_ALL), (999_999_999, LAST_OF_ALL)])
+    own = Contact(number, draw.choice([None, key]))
+    own.handles = {(kind, "stranger@x.co"): None for _, kind in world.mapping if draw.random() < 0.5}
+    return own, {name: draw.choice([None, "stranger@x.co", "212-842-5500"]) for name, _ in world.mapping}
+
+
+# ------------------------------------------------------------------------------------------------- moving targets
+
+
+MOVES, CAUSED = (
+    "a claim comes to another contact in a pass that skips nobody (4.9 a)",
+    "a claim is skipped only because another came to another contact (4.9 a)",
+)
+
+
+def test_claims_that_make_way_for_one_another_come_to_rest(score: Score) -> None:
+    """Rule 4.9 a, where pass after pass moves claims to other contacts and skips nobody.
+
+    Tried are rows of claims that do so as many times as they are long, and every world that is such a row less one or
+    two things.
+    """
+    for length in (1, 2, 3, 5):
+        row = wave(1, length)
+        met = agree([row], Random(length))
+        assert (met[MOVES], met[CAUSED]) == (length, 1)
+        steps = [(one,) for one, _ in enumerate(smaller_worlds(row))]
+        steps += [(one, two) for (one,) in steps for two, _ in enumerate(smaller_worlds(less(row, one)))]
+        for start in range(0, len(steps), IN_A_BATCH):
+            batch = [less(wave(at, length), *taken) for at, taken in enumerate(steps[start : start + IN_A_BATCH], 1)]
+            score.met.update({case: count for case, count in agree(batch, Random(start)).items() if "4.9" in case})
+            score.tried[f"worlds that are a row of {length + 1} claims less one or two things"] += len(batch)
+    score.expect([MOVES, CAUSED])
+
+
+def wave(number: int, length: int) -> World:
+    """One unlinked contact keeps, of what its filler cannot read, just what the claim before that filler wants of it.
+
+    So that claim comes to the contact, in each pass one more; what else they want 0 gives up. Only the first of them keeps
+    what 1 wants, who is skipped in the end.
+    """
+
+    def address(letter: str) -> str:
+        return f"{letter}@x{number}.co"
+
+    def handle(letter: str) -> Handle:
+        return "email", address(letter)
+
+    fields = [f"F{at}__c" for at in range(length + 2)]
+    store = [
+        Contact(number * 100 + 1, salesforce_id(0, number), {handle(f"given-up-{at}"): "B__c" for at in range(length)}),
+        Contact(number * 100 + 2, salesforce_id(1, number)),
+        Contact(number * 100 + 3, None, {handle(f"kept-{at}"): name for at, name in enumerate(fields)}),
+    ]
+    typed: list[dict[str, str | None]] = [{"A__c": address("own")}, {"A__c": address("kept-0")}]
+    for at in range(length + 1):
+        other = address(f"given-up-{at}") if at < length else None
+        typed.append({"A__c": address(f"kept-{at + 1}"), "B__c": other, fields[at]: "cannot be read"})
+    names = ["A__c", "B__c", *fields]
+    source = {salesforce_id(at, number): {name: values.get(name) for name in names} for at, values in enumerate(typed)}
+    return World(store, source, [(name, "email") for name in names])
+
+
+def less(world: World, *taken: int) -> World:
+    """The world without some of the things that it can do without."""
+    for at in taken:
+        world = next(islice(smaller_worlds(world), at, None))
+    return world
 
 
 # ------------------------------------------------------------------------------------------------- long chains

@@ -101,7 +101,7 @@ def higher_ids_come_first(original: Any) -> Any:
 def one_pass(original: Any) -> Any:
     def skip_collisions(self: Any) -> None:
         for place in range(len(self.claims)):
-            self._look_at(place, may_move=True)
+            self._look_at(place)
 
     return skip_collisions
 
