@@ -19,12 +19,14 @@ import psycopg
 import pytest
 
 from include.contact_sync import flow
+from include.contact_sync.columns import Part
 from include.contact_sync.conclude import RunReport, summary
 from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive, RunRefused, StoreUnavailable
 from include.contact_sync.flow import RunRequest, run_all_steps
 from include.contact_sync.salesforce import client
 from include.contact_sync.settings import Settings
 from include.contact_sync.staging import Staging
+from include.contact_sync.store.connection import connect
 from include.salesforce_simulator.generate import ACTIVE_CUSTOMERS_VIEW, CUSTOMER_ACCOUNTS_VIEW, MY_CONTACTS_VIEW
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import Store
@@ -682,6 +684,21 @@ def test_a_run_that_is_interrupted_or_fails_unforeseen_leaves_the_store_to_the_n
             sync(settings_with())
     assert store.execute("SELECT state FROM contact_store.sync_runs") == [("failed",)]
     assert sync(settings_with()).run.state == "succeeded"
+
+
+def test_a_session_that_is_ended_in_the_middle_of_a_step_is_told_as_a_store_that_went_away(
+    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_people(organisation)
+
+    def be_ended(_part: Part) -> str:
+        with connect() as connection:
+            connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+        return ""
+
+    monkeypatch.setattr(flow, "read_fingerprint", be_ended)
+    with pytest.raises(StoreUnavailable, match=r"contacts_db.*went away: terminating connection"):
+        sync(settings_with())
 
 
 def test_a_dry_run_says_what_is_new_still_open_and_resolved_and_is_always_reported(

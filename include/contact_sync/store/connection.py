@@ -52,7 +52,7 @@ def connect(conn_id: str = "contacts_db") -> psycopg.Connection:
             f"The Airflow connection {conn_id} is not defined; it must name the contact store"
         ) from missing
     except psycopg.Error as failure:
-        raise _unavailable(conn_id, failure) from failure
+        raise unavailable(failure, conn_id) from failure
     return connection
 
 
@@ -82,7 +82,7 @@ def read_frames(queries: Sequence[LiteralString | Composable], conn_id: str = "c
             address = make_conninfo(**connection.info.get_parameters(), password=connection.info.password or None)
             return list(readers.map(partial(_frame, address, moment), texts))
     except (adbc.Error, psycopg.Error) as failure:
-        raise _unavailable(conn_id, failure) from failure
+        raise unavailable(failure, conn_id) from failure
 
 
 def _frame(address: str, moment: str, query: str) -> "pa.Table":
@@ -108,7 +108,8 @@ def own_transaction(connection: psycopg.Connection) -> Generator[psycopg.Cursor]
         yield cursor
 
 
-def _unavailable(conn_id: str, failure: Exception) -> StoreUnavailable:
+def unavailable(failure: Exception, conn_id: str = "contacts_db") -> StoreUnavailable:
+    """What the driver says of a store that cannot be reached or went away, as an error that names the connection."""
     reason = str(failure).strip().partition("\n")[0]
     return StoreUnavailable(
         f"The contact store cannot be reached with the Airflow connection {conn_id}, or went away: {reason}"
