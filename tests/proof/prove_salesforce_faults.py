@@ -347,7 +347,8 @@ def test_a_fault_in_a_run_with_accounts_leaves_each_part_whole(
 ) -> None:
     """Rules 2.5 and 6.1: without accounts no contacts; accounts that were applied before contacts failed stay."""
     night = Night.undisturbed(organisation, postgres, two_nights_with_accounts, monkeypatch)
-    assert set(night.calls.kinds.values()) == KINDS[api] - {"list view", "list view's query"}
+    # No account was merged, and no records at all are too few for a job.
+    assert set(night.calls.kinds.values()) == KINDS[api] - {"list view", "list view's query"} | {"merges"}
     failures: list[Exception] = []
     for case in each_case(night, score, "once", differs_with_accounts):
         for store in fresh(postgres, two_nights_with_accounts, monkeypatch):
