@@ -176,6 +176,10 @@ class Control:
         """Add a line to the fault script, see `faults.Fault`."""
         self._state.script.add(Fault(do, path, method, nth, times, values or {}))
 
+    def faults(self) -> list[dict[str, Any]]:
+        """The fault script: what each line does, and how often it made a difference."""
+        return self._state.script.told()
+
     def clear_faults(self) -> None:
         """Forget the fault script."""
         self._state.script.clear()

@@ -1,9 +1,11 @@
 """Faults on command: "on the n-th call that matches, do this instead".
 
 A fault either answers in place of Salesforce, spoils the answer on its way out, or changes the organisation just
-before the call is answered. The control API keeps the script; `http` asks it on every call.
+before the call is answered. The control API keeps the script; `http` asks it on every call. Each fault counts how often it
+made a difference, so that whoever asked for it can be sure that it happened.
 """
 
+import json
 import re
 import threading
 from dataclasses import dataclass, field
@@ -46,6 +48,7 @@ _HTML: dict[str, tuple[int, str]] = {
 }
 _SPOILING = {"cut_body", "close_early", "wrong_count", "drop_rows", "duplicate_page", "no_charset", "nul", "gzip"}
 _OTHER = {"answer", "reset", "slow", "control", "page_size", "job_failed", "job_aborted", "job_stuck"}
+_QUERY = re.compile(r"/query(?:All)?(?:/[^/]+)?$")
 KINDS = frozenset(_SIMPLE) | frozenset(_HTML) | _SPOILING | _OTHER
 
 
@@ -65,6 +68,7 @@ class Fault:
     times: int = 1
     values: dict[str, Any] = field(default_factory=dict)
     seen: int = 0
+    struck: int = 0
 
     def __post_init__(self) -> None:
         if self.do not in KINDS:
@@ -114,42 +118,72 @@ class Script:
         with self._lock:
             return [fault for fault in self._faults if fault.strikes(method, path)]
 
-    def spoil(self, faults: list[Fault], place: str, response: Response) -> Response:
-        """The answer after the faults went over it. `place` is the path; a page of it is kept to be sent twice."""
-        body = bytes(response.body)
-        last = self._pages.get(place, body)
-        if "Sforce-Locator" in response.headers and self._faults:
-            self._pages[place] = body
+    def told(self) -> list[dict[str, Any]]:
+        """Each line of the script, and how often it made a difference."""
+        with self._lock:
+            return [{"do": fault.do, "struck": fault.struck} for fault in self._faults]
+
+    def spoil(self, faults: list[Fault], path: str, response: Response) -> Response:
+        """The answer after the faults went over it. A page is kept, to be sent again in the next one's place."""
+        body, download = bytes(response.body), _QUERY.sub("/query", path)
+        last = self._pages.get(download, body)
+        if self._faults and ("Sforce-Locator" in response.headers or b'"nextRecordsUrl"' in body):
+            self._pages[download] = body
         for fault in faults:
-            if fault.do in _SPOILING:
+            if fault.do in _SPOILING and response.body:
+                before = (response.body, response.raw_headers)
                 response = _spoil(fault, response, last)
+                fault.struck += (response.body, response.raw_headers) != before or fault.do == "close_early"
         return response
 
 
 def _spoil(fault: Fault, response: Response, last: bytes) -> Response:
-    body = bytes(response.body)
+    body, is_json = bytes(response.body), response.headers["Content-Type"].startswith("application/json")
+    rows, share = fault.values.get("rows", 1), fault.values.get("share", 0.5)
+    response = Response(body, response.status_code, dict(response.headers))
     match fault.do:
         case "cut_body":
-            response.body = body[: int(len(body) * fault.values.get("share", 0.5))]
+            response.body = body[: int(len(body) * share)]
         case "close_early":
-            return ClosedEarly(response, fault.values.get("share", 0.5))
+            return ClosedEarly(response, share)
+        case "wrong_count" if is_json:
+            response.body = _miscounted(body, rows)
         case "wrong_count":
             count = int(response.headers.get("Sforce-NumberOfRecords", "0"))
-            response.headers["Sforce-NumberOfRecords"] = str(count + fault.values.get("rows", 1))
+            response.headers["Sforce-NumberOfRecords"] = str(count + rows)
+        case "drop_rows" if is_json:
+            response.body = _without_last_records(body, rows)
         case "drop_rows":
-            response.body = b"".join(body.splitlines(keepends=True)[: -fault.values.get("rows", 1)])
+            response.body = b"".join(body.splitlines(keepends=True)[:-rows])
         case "duplicate_page":
             response.body = last
         case "no_charset":
             response.headers["Content-Type"] = response.headers["Content-Type"].partition(";")[0]
         case "nul":
-            place = fault.values.get("behind", '"').encode()
-            at = body.find(b"\n") + 1
-            response.body = body[:at] + body[at:].replace(place, place + b"\x00", 1)
+            place, nul = fault.values.get("behind", '"').encode(), b"\\u0000" if is_json else b"\x00"
+            at = 0 if is_json else body.find(b"\n") + 1
+            response.body = body[:at] + body[at:].replace(place, place + nul, 1)
         case "gzip":
             response.headers["X-Simulator-Gzip"] = "1"
     response.headers["Content-Length"] = str(len(response.body))
     return response
+
+
+def _miscounted(body: bytes, rows: int) -> bytes:
+    """JSON that tells another number of records than there are; as it is where it tells none."""
+    content = json.loads(body)
+    counts = [name for name in ("totalSize", "numberRecordsProcessed") if name in content]
+    return _as_json(content | {name: content[name] + rows for name in counts}) if counts else body
+
+
+def _without_last_records(body: bytes, rows: int) -> bytes:
+    """JSON that lacks the last of its records; as it is where there are none."""
+    content = json.loads(body)
+    return _as_json(content | {"records": content["records"][:-rows]}) if "records" in content else body
+
+
+def _as_json(content: Any) -> bytes:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
 
 
 class Reset(Response):

@@ -146,9 +146,11 @@ def _answer(state: State, answering: Answering, request: Request, body: bytes, f
 def _instead(state: State, faults: list[Fault]) -> Response | None:
     """What the fault script answers in Salesforce's place, after it changed what it was told to change."""
     for fault in faults:
+        instead = fault.answer()
         if fault.do == "control":
             Control(state).run(fault.values["verb"], fault.values.get("arguments", {}))
-        instead = fault.answer()
+        if fault.do in {"control", "slow"} or instead is not None:
+            fault.struck += 1
         if isinstance(instead, Refusal):
             raise instead
         if instead is not None:
@@ -174,9 +176,10 @@ def _versioned(state: State, resource: Resource) -> Answering:
         user = state.sessions.user_of(token)
         used = state.meter()
         call = Call(state, version, user, token, request.path_params, request.query_params, request.headers, body)
-        call.page_cap = min(
-            [call.page_cap, *(fault.values.get("rows", 1) for fault in faults if fault.do == "page_size")]
-        )
+        for fault in faults:
+            if fault.do == "page_size":
+                call.page_cap = min(call.page_cap, fault.values.get("rows", 1))
+                fault.struck += 1
         response = _handle(resource, call, faults)
         response.headers["Sforce-Limit-Info"] = _limit_info(state, used)
         return response
@@ -202,6 +205,7 @@ def _decide(call: Call, faults: list[Fault], fates: dict[str, str]) -> None:
         job.stuck = fault.do == "job_stuck"
         job.fate = fates.get(fault.do, job.fate)
         job.message = fault.values.get("message", job.message)
+        fault.struck += 1
 
 
 def _check_version(version: str) -> str:

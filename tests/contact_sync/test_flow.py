@@ -307,6 +307,22 @@ def test_rule_3_6_what_rest_brought_is_unchanged_when_bulk_brings_it(
     assert second.run.contacts == first.run.contacts | {"created": 0, "unchanged": first.run.contacts["created"]}
 
 
+def test_rule_3_1_custom_fields_with_the_longest_names_are_told_apart(organisation: Simulator, store: Store) -> None:
+    """PostgreSQL cuts the name of a column after 63 bytes; that of a custom field may have 100 characters."""
+    three_people(organisation)
+    names = ["é" * 99 + end for end in "ab"]
+    mapping = lines(Email="email", LastName=f"custom_fields.{names[0]}", Title=f"custom_fields.{names[1]}")
+    settings = settings_with(
+        contacts={"mapping": mapping, "custom_fields": {name: {"type": "string"} for name in names}}
+    )
+    assert sync(settings).run.contacts == counts(read=3, created=2, error=1)
+    assert store.execute("SELECT custom_fields FROM contact_store.contacts ORDER BY id") == [
+        ({names[0]: "Ann"},),
+        ({names[0]: "Eve"},),
+    ]
+    assert sync(settings).run.contacts == counts(read=3, unchanged=2, error=1)
+
+
 def test_rule_8_3_colleagues_behind_one_switchboard_get_advice(organisation: Simulator, store: Store) -> None:
     three_people(organisation)
     for number in range(5):

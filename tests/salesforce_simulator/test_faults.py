@@ -1,12 +1,13 @@
 """The fault script: each fault, on the call that was meant and on no other."""
 
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import requests
 
-from tests.salesforce_simulator.conftest import Api, token_answer
+from tests.salesforce_simulator.conftest import VERSION, Api, token_answer
 
 QUERY = "SELECT Id, LastName FROM Contact"
 
@@ -137,6 +138,62 @@ def test_a_page_is_sent_twice(api: Api) -> None:
     assert second.text == first.text
     assert second.headers["Sforce-Locator"] != first.headers["Sforce-Locator"]
     assert api.page(job, maxRecords=100, locator=first.headers["Sforce-Locator"]).text != first.text
+
+
+def test_a_rest_page_lacks_rows_or_tells_another_number_of_them(api: Api) -> None:
+    whole = api.query(QUERY)
+    api.sim.control.add_fault(do="drop_rows", path="/query", values={"rows": 2})
+    short = api.query(QUERY)
+    assert (short["totalSize"], short["records"]) == (whole["totalSize"], whole["records"][:-2])
+    api.sim.control.add_fault(do="wrong_count", path="/query", values={"rows": 2})
+    assert api.query(QUERY) == whole | {"totalSize": whole["totalSize"] + 2}
+
+
+def test_a_finished_job_tells_another_number_of_records_than_it_has(api: Api) -> None:
+    job = api.finished_job(QUERY)
+    api.sim.control.add_fault(do="wrong_count", path="/jobs/query/")
+    told = api.get(f"/jobs/query/{job['id']}").json()
+    assert told["numberRecordsProcessed"] == job["numberRecordsProcessed"] + 1
+
+
+def test_a_rest_page_is_sent_twice(api: Api) -> None:
+    api.sim.control.change_options(page_size=5)
+    api.sim.control.add_fault(do="duplicate_page", path="/query/0")
+    first = api.query(QUERY)
+    following = first["nextRecordsUrl"].partition(VERSION)[2]
+    second, again = (api.get(following).json() for _ in range(2))
+    assert second == first
+    assert again["records"] != first["records"]
+
+
+def test_a_nul_stands_in_a_value_of_a_rest_page(api: Api) -> None:
+    api.sim.control.add_fault(do="nul", path="/query", values={"behind": '"LastName":"'})
+    first, second = api.query(QUERY)["records"][:2]
+    assert (first["LastName"][0], "\x00" in first["Id"], "\x00" in second["LastName"]) == ("\x00", False, False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "path", "struck"),
+    [
+        ("unavailable", "/limits", 1),
+        ("slow", "/limits", 1),
+        ("no_charset", "/limits", 1),
+        ("close_early", "/limits", 1),
+        ("wrong_count", "/limits", 0),
+        ("drop_rows", "/limits", 0),
+        ("duplicate_page", "/limits", 0),
+        ("nul", "/limits", 1),
+        ("job_failed", "/limits", 0),
+        ("unavailable", "/sobjects", 0),
+    ],
+)
+def test_a_fault_tells_how_often_it_made_a_difference(api: Api, fault: str, path: str, struck: int) -> None:
+    api.sim.control.add_fault(do=fault, path=path, times=0, values={"seconds": 0})
+    with suppress(requests.RequestException):
+        api.get("/limits")
+    assert api.sim.control.faults() == [{"do": fault, "struck": struck}]
+    api.sim.control.clear_faults()
+    assert api.sim.control.faults() == []
 
 
 @pytest.mark.parametrize(("fault", "state"), [("job_failed", "Failed"), ("job_aborted", "Aborted")])

@@ -139,6 +139,10 @@ class ErrorReportOperator(EmailOperator):  # type: ignore[misc]
             raise AirflowFailException(
                 f"The Airflow connection {self.conn_id!r} has no from_email; set it in its extra"
             )
+        if not sender.isprintable():  # a line end would begin a header of its own
+            raise AirflowFailException(
+                f"The from_email of the Airflow connection {self.conn_id!r} is not one line; correct it in its extra"
+            )
         return sender
 
     def _mark_as_sent(self, mail: MailToSend) -> None:

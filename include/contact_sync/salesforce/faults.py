@@ -165,6 +165,8 @@ def login_error(code: object, message: object) -> RunError:
     """The exception that a refused login is. `code` is an OAuth or SOAP code, or an HTTP status where the body said nothing."""
     if code is None and "<" in str(message):
         return Unanswered("a page of HTML or XML instead of an answer at login")
+    if isinstance(code, int) and code < HTTPStatus.BAD_REQUEST:
+        return garbled_login()  # the message is what came of the answer, which begins with a valid token
     refusal = _read_login_refusal(code, message)
     said = f"{refusal.code} {refusal.message}".lower()
     if any(words in said for words in _APP_BLOCKED):
@@ -176,6 +178,11 @@ def login_error(code: object, message: object) -> RunError:
     if refusal.code in _TRANSIENT_LOGINS or refusal.status in _TRANSIENT_STATUS:
         return Unanswered(refusal.reason, refusal)
     return RunError("login_failed", refusal.reason)
+
+
+def garbled_login() -> Unanswered:
+    """The exception that an unreadable answer to a login is; nothing of the answer is repeated."""
+    return Unanswered("an answer at login is not what it should be")
 
 
 def _read_login_refusal(code: object, message: object) -> Refusal:

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from xml.parsers.expat import ExpatError
 
 import requests
 import tenacity
@@ -25,6 +26,7 @@ from include.contact_sync.salesforce.faults import (
     SessionExpired,
     Unanswered,
     error_of,
+    garbled_login,
     login_error,
     read_refusal,
 )
@@ -216,8 +218,8 @@ def log_in_by_connection(conn_id: str, pace: Pace) -> Login:
         raise login_error(refused.code, refused.auth_message) from None
     except requests.RequestException as failed:
         raise Unanswered(f"{type(failed).__name__} at login") from failed
-    except AttributeError as garbled:  # it takes every JSON answer for an object
-        raise Unanswered("an answer at login is not what it should be") from garbled
+    except (AttributeError, ExpatError) as garbled:  # it takes every JSON answer for an object, and XML for whole
+        raise garbled_login() from garbled
     except AirflowException as missing:
         raise RunError("login_failed", str(missing)) from missing
     except (TypeError, ValueError, OSError, PyJWTError) as unusable:

@@ -14,15 +14,18 @@ from include.contact_sync.store.connection import connect, read_frame, read_fram
 
 def read_stored_records(columns: Columns, merges: pa.Table) -> StoredRecords:
     """Everything that `match` asks of the store for one part."""
+    # PostgreSQL cuts a name after 63 bytes; a custom field's may be longer.
+    short = {f"field {number}": field for number, field in enumerate(columns.fields)}
     fields = [
-        compose.SQL(", {} AS {}").format(_expression(field), compose.Identifier(field.name)) for field in columns.fields
+        compose.SQL(", {} AS {}").format(_expression(field), compose.Identifier(name)) for name, field in short.items()
     ]
     query = compose.SQL(sql(f"read_{columns.part}")).format(fields=compose.SQL("").join(fields))
     is_contacts = columns.part is Part.CONTACTS
     handles = sql("read_contact_handles" if is_contacts else "read_account_domains")
     # All at one moment: a handle must find the record that owns it.
     frames = read_frames([query, handles, *([sql("read_linked_accounts")] if is_contacts else [])])
-    return StoredRecords(frames[0], frames[1], frames[2] if is_contacts else _NO_ACCOUNTS, merges)
+    records = frames[0].rename_columns([short[name].name if name in short else name for name in frames[0].column_names])
+    return StoredRecords(records, frames[1], frames[2] if is_contacts else _NO_ACCOUNTS, merges)
 
 
 def read_linked_accounts() -> pa.Table:

@@ -352,6 +352,15 @@ def test_a_connection_without_a_sender_is_named(server: MailServer, monkeypatch:
         send(Outbox())
 
 
+def test_a_sender_of_several_lines_sends_nothing(server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect_to(server.port, monkeypatch, from_email="sync@example.com\r\nBcc: eve@example.com")
+    with pytest.raises(
+        AirflowFailException, match="from_email of the Airflow connection 'smtp_default' is not one line"
+    ):
+        send(Outbox())
+    assert server.accepted == []
+
+
 def test_a_server_that_is_not_there_fails_the_try(monkeypatch: pytest.MonkeyPatch) -> None:
     connect_to(free_port(), monkeypatch)
     with pytest.raises(MailNotSent, match="could not be used: ConnectionRefusedError"):

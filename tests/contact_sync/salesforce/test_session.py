@@ -114,7 +114,7 @@ def test_a_user_without_api_permission_is_told_so_at_the_first_request(simulator
         connect().describe("Contact")
 
 
-@pytest.mark.parametrize("fault", ["reset", "unavailable_html", "unavailable", "http_420", "close_early"])
+@pytest.mark.parametrize("fault", ["reset", "unavailable_html", "unavailable", "http_420", "close_early", "cut_body"])
 @pytest.mark.parametrize("kind", ["client_credentials", "password"])
 def test_a_login_that_gets_no_answer_is_tried_again(
     simulator: Simulator, connect: Connect, use_connection: Callable[..., None], fault: str, kind: str
@@ -136,6 +136,7 @@ def test_a_login_that_gets_no_answer_is_tried_again(
             "retry your request",
         ),
         ("slow", {"seconds": 0.3}, "ReadTimeout at login"),
+        ("answer", {"status": 200, "body": "{}"}, "not what it should be"),
     ],
 )
 def test_a_login_that_stays_without_answer_is_given_up(
@@ -196,6 +197,16 @@ def test_a_connections_proxies_are_used_for_the_login_and_never_logged(
 def test_a_version_may_be_written_as_in_addresses(connect: Connect, use_connection: Callable[..., None]) -> None:
     use_connection(extra={"version": "v66.0"})
     assert connect().describe("Contact")
+
+
+def test_a_login_answer_that_is_cut_off_never_shows_its_token(
+    simulator: Simulator, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A broken answer of a login that worked holds the beginning of a valid token."""
+    simulator.control.add_fault(do="cut_body", path=TOKEN, times=0)
+    with pytest.raises(RetryableError, match="not what it should be") as error:
+        connect()
+    assert "00D" not in f"{error.value} {error.value.__cause__} {caplog.text}"
 
 
 def test_a_login_never_shows_its_token() -> None:
