@@ -56,7 +56,7 @@ LOCKS = """
         AND mode IN ('ShareRowExclusiveLock', 'AccessExclusiveLock')
         AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
 WAITING = """
-    SELECT FROM pg_stat_activity
+    SELECT pid FROM pg_stat_activity
     WHERE wait_event_type = 'Lock' AND datname = current_database() AND application_name = %s"""
 
 
@@ -99,7 +99,8 @@ class Somebody(threading.Thread):
     def settle(self) -> None:
         """Start, and come back when it is done, or can go on only after somebody else."""
         self.start()
-        until(lambda: not self.is_alive() or self.store.execute(WAITING, [self.session]))
+        with psycopg.connect(self.store.uri, autocommit=True) as asking:
+            until(lambda: not self.is_alive() or asking.execute(WAITING, [self.session]).fetchone())
         self.had_to_wait = self.is_alive()
 
     def wait_for_the_end(self) -> None:
@@ -131,7 +132,8 @@ class Person(Somebody):
             connection.execute(first, self.values)
             if self.holds:
                 self.is_holding.set()
-                until(lambda: self.store.execute(WAITING, ["contact_sync"]))
+                with psycopg.connect(self.store.uri, autocommit=True) as asking:
+                    until(lambda: asking.execute(WAITING, ["contact_sync"]).fetchone())
             for statement in others:
                 connection.execute(statement, self.values)
 
