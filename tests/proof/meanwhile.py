@@ -18,6 +18,7 @@ from adbc_driver_manager import dbapi as adbc
 
 from include.contact_sync import conclude, flow
 from include.contact_sync.errors import AnotherRunIsActive
+from include.contact_sync.store.connection import SQL_FOLDER
 from tests.conftest import Store
 from tests.proof.dying import TASKS, do, watched
 
@@ -68,6 +69,11 @@ class Moment:
     kind: str
     what: str
     nth: int
+
+
+def beginning(file: str) -> str:
+    """What a moment is called at which the statement of this file is carried out."""
+    return (SQL_FOLDER / f"{file}.sql").read_text(encoding="utf-8").partition("\n")[0][:70]
 
 
 # ---------------------------------------------------------------------------------------------------- who acts there

@@ -25,7 +25,6 @@ from include.contact_sync.conclude import conclude_run
 from include.contact_sync.errors import StoreUnavailable
 from include.contact_sync.salesforce import client
 from include.contact_sync.staging import Staging
-from include.contact_sync.store.connection import sql
 from include.contact_sync.store.runs import Run
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
@@ -33,8 +32,9 @@ from tests.contact_sync.specification import Handle, World, linked_contact, read
 from tests.contact_sync.worlds import FIELDS, SPELLINGS, UNREADABLE, spelled
 from tests.proof.chronicle import Chronicle, Read, Results, Row, unreadable_handles
 from tests.proof.conftest import Score
-from tests.proof.dying import first_line, watched
+from tests.proof.dying import watched
 from tests.proof.invariants import broken
+from tests.proof.meanwhile import beginning
 from tests.proof.nights import dump, fresh
 from tests.proof.one_run import NUMBERS
 from tests.proof.one_run import sync as run
@@ -134,18 +134,17 @@ class Cut:
     """Ends the session that begins a statement, once, in the part that is meant."""
 
     def __init__(self, statement: str, part: str) -> None:
-        self.part, self.number, self.is_done = part, 0, False
-        self.what = sql(statement).partition("\n")[0][:70]  # type: ignore[arg-type]
-        self.began = first_line(sql("fingerprint_contacts"), None)  # type: ignore[arg-type]
-        self.is_contacts = False
+        self.what, self.part = beginning(statement), part
+        self.now = "accounts"
+        self.is_done = False
 
     def reach(self, kind: str, what: str, connection: psycopg.Connection | None = None) -> None:
-        self.is_contacts |= what == self.began
-        if self.is_done or what != self.what or connection is None or (self.part == "contacts") != self.is_contacts:
-            return
-        self.is_done = True
-        with psycopg.connect(connection.info.dsn, autocommit=True) as other:
-            other.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+        if what == beginning("fingerprint_contacts"):
+            self.now = "contacts"
+        if not self.is_done and connection and (what, self.now) == (self.what, self.part):
+            self.is_done = True
+            with psycopg.connect(connection.info.dsn, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
 
 
 class Life(RuleBasedStateMachine):
@@ -933,6 +932,42 @@ list_view_not_found closes
 """.strip().splitlines()
 
 
+LOSSES = {
+    "what a person wrote": ("UPDATE ON contact_store.contacts", "NEW.custom_fields = NEW.custom_fields - 'note';"),
+    "the account that a person set": ("UPDATE ON contact_store.contacts", "NEW.account_id = NEW.synced_account_id;"),
+    "a person's handle": (
+        "UPDATE ON contact_store.contacts",
+        "DELETE FROM contact_store.contact_handles WHERE contact_id = NEW.id AND origin = 'person';",
+    ),
+    "that a contact left the source": ("UPDATE ON contact_store.contacts", "NEW.not_syncing_since = NULL;"),
+    "an error": ("INSERT ON contact_store.sync_errors", "RETURN NULL;"),
+    "that an error is resolved": (
+        "UPDATE ON contact_store.sync_errors",
+        "NEW.closed_run = NULL; NEW.closed_at = NULL;",
+    ),
+    "an entry": ("INSERT ON contact_store.sync_changes", "RETURN NULL;"),
+}
+"""What PostgreSQL is made to forget whenever a run does this."""
+
+
+@pytest.mark.parametrize("what", LOSSES)
+def test_a_store_that_loses_something_during_a_run_is_found_out(place: Place, score: Score, what: str) -> None:
+    """The proof sees what it is for."""
+    event, does = LOSSES[what]
+    life = Life(place)
+    life.begin(PEOPLE)
+    place.store.execute(
+        "CREATE FUNCTION contact_store.lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+        f" IF current_setting('application_name') = 'contact_sync' THEN {does} END IF; RETURN NEW; END $$"
+    )
+    place.store.execute(f"CREATE TRIGGER lose BEFORE {event} FOR EACH ROW EXECUTE FUNCTION contact_store.lose()")
+    with pytest.raises(AssertionError):
+        life.a_person_works_on_a_synced_contact()
+        life.somebody_goes_and_comes_back()
+        life.a_field_is_hidden_for_a_night("Email")
+    score.tried["losses that were found out"] += 1
+
+
 def test_in_a_long_life_the_store_is_what_the_rules_say_after_each_step(place: Place, score: Score) -> None:
     run_state_machine_as_test(
         partial(Life, place),  # type: ignore[arg-type]
@@ -950,4 +985,50 @@ def test_in_a_long_life_the_store_is_what_the_rules_say_after_each_step(place: P
 
 
 EXPECTED = """
+Salesforce: a contact is created
+Salesforce: a contact is edited
+Salesforce: a contact is deleted
+Salesforce: a contact is restored
+Salesforce: two contacts are merged
+Salesforce: two contacts swap
+Salesforce: a contact enters or leaves the list view
+Salesforce: a contact goes to another account
+Salesforce: an account is created
+Salesforce: an account is edited
+Salesforce: an account is deleted with its contacts
+Salesforce: an account is restored
+Salesforce: two accounts are merged
+Salesforce: a field is hidden
+Salesforce: a hidden field is shown
+Salesforce: a field is deleted with its values
+Salesforce: a deleted field comes back
+people: a contact is added
+people: a handle is added
+people: a handle is removed
+people: refused, somebody has that handle
+people: values are written
+people: a contact's account is set
+people: a contact is deleted
+people: a linked contact is deleted
+people: a contact is unlinked
+people: an account is added
+people: an account is deleted
+settings: synced accounts
+settings: list view
+settings: list view, no accounts
+settings: accounts only
+outcome created
+outcome linked
+outcome updated
+outcome updated, for its values only
+outcome unchanged
+outcome email_taken
+outcome phone_taken
+outcome no_handle
+domain_taken opens
+domain_taken closes
+phone_taken opens
+phone_taken closes
+invalid_handle opens
+invalid_handle closes
 """.strip().splitlines()
