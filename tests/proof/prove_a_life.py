@@ -170,6 +170,7 @@ class Life(RuleBasedStateMachine):
 
     @initialize(people=st.lists(VALUES, min_size=3, max_size=6))
     def begin(self, people: list[dict[str, str | None]]) -> None:
+        self.pace = sorted(PACES)[len(people) % 2]
         self.control.start_again()
         self.store.execute("TRUNCATE contact_store.contacts, contact_store.accounts, contact_store.sync_runs CASCADE")
         self.store.execute("TRUNCATE contact_store.sync_settings, contact_store.sync_changes CASCADE")
@@ -862,6 +863,15 @@ def parts_of(store: Store) -> dict[str, list[tuple]]:
     return found
 
 
+def a_person_merges_two_synced_contacts(life: Life) -> None:
+    """The one that is left is updated with the handles of both; the other one's source contact is in error."""
+    winner, loser = life.newcomer(), life.newcomer()
+    life.run_once()
+    ids = life.contacts()
+    life.a_person_merges_two_contacts(ids.index(life.contact_of(winner)), ids.index(life.contact_of(loser)))
+    life.run_once()
+
+
 STORIES: dict[str, Callable[[Life], object]] = {
     "somebody goes and comes back": Life.somebody_goes_and_comes_back,
     "a merge is held up by a contact of a person's": Life.a_merge_is_held_up_by_a_contact_of_a_persons,
@@ -869,6 +879,7 @@ STORIES: dict[str, Callable[[Life], object]] = {
     "a field is deleted for a night": Life.a_field_is_deleted_for_a_night,
     "a person works on a synced contact": Life.a_person_works_on_a_synced_contact,
     "a person deletes a synced contact": Life.a_person_deletes_a_synced_contact,
+    "a person merges two synced contacts": a_person_merges_two_synced_contacts,
 }
 PEOPLE = [
     {"Email": "a@x0.co", "Phone": "(212) 200-0000", "MobilePhone": None, "Twitter__c": "a_0", "Level_Text__c": "1"},
@@ -903,6 +914,7 @@ def test_the_stories_of_a_life(place: Place, score: Score, pace: str) -> None:
 
 
 COMBINATIONS = """
+people: two contacts are merged
 a contact that was gone comes back, and its link holds
 a contact that was gone comes back in error
 a contact leaves the source and stays
