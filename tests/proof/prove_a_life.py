@@ -989,7 +989,7 @@ def test_in_a_long_life_the_store_is_what_the_rules_say_after_each_step(place: P
             deadline=None,
             derandomize=True,
             database=None,
-            phases=[Phase.generate],
+            phases=[Phase.generate],  # a life takes too long to be lived again for a shorter one
             suppress_health_check=list(HealthCheck),
         ),
     )
