@@ -1,5 +1,7 @@
 """What must hold in every store after every run, as SQL. Each query finds what breaks its invariant."""
 
+import psycopg
+
 from tests.conftest import Store
 
 NEWEST_RUN = "(SELECT max(id) FROM contact_store.sync_runs)"
@@ -98,5 +100,6 @@ INVARIANTS = {
 
 def broken(store: Store) -> dict[str, list[tuple]]:
     """The invariants that do not hold, with what breaks them."""
-    found = {name: store.execute(query) for name, query in INVARIANTS.items()}
+    with psycopg.connect(store.uri) as connection:
+        found = {name: connection.execute(query).fetchall() for name, query in INVARIANTS.items()}
     return {name: rows for name, rows in found.items() if rows}
