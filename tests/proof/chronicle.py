@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from tests.conftest import Store
-from tests.contact_sync.specification import Contact, Handle, World, cannot_be_read, given
+from tests.contact_sync.specification import Contact, Handle, World, given, is_unread
 
 ErrorKey = tuple[str, str, str | None, str | None]
 """Part, code, Salesforce id, Salesforce field."""
@@ -223,5 +223,5 @@ def unreadable_handles(world: World) -> set[tuple[str, str, str]]:
         ("invalid_handle", key, name)
         for key in world.source
         for name, kind in lines
-        if cannot_be_read(world, key, name, kind)
+        if is_unread(world, key, (name, kind))
     }

@@ -28,7 +28,8 @@ from include.contact_sync.staging import Staging
 from include.contact_sync.store.runs import Run
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
-from tests.contact_sync.specification import Handle, World, linked_contact, read, sync
+from tests.contact_sync.reading import read
+from tests.contact_sync.specification import Handle, World, linked_contact, sync
 from tests.contact_sync.worlds import FIELDS, SPELLINGS, UNREADABLE, spelled
 from tests.proof.chronicle import Chronicle, Read, Results, Row, unreadable_handles
 from tests.proof.conftest import Score
