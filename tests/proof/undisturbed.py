@@ -1,13 +1,14 @@
 """An undisturbed run, kept as the store and the staged files were when each of its tasks began.
 
-A death begins at the task where it is, and costs this task and what follows it. The end of the undisturbed run is what
-every other run is compared with: all rows in their order, and the keys of the tables.
+A death begins at the task where it is. After the retry everything that the next task finds is compared with what it found
+in the undisturbed run: all rows in their order, the keys of the tables, the run's receipts and each byte that is staged.
+Where that is equal, so is the rest; the first death of each kind in each task goes on to the end all the same.
 """
 
 import os
 import shutil
 from collections.abc import Generator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,12 @@ KEYS = """
     FROM pg_constraint WHERE connamespace = 'contact_store'::regnamespace
     ORDER BY 1"""
 
+RECEIPTS = """
+    SELECT id, array(SELECT jsonb_object_keys(steps) ORDER BY 1), (steps -> 'extract_contacts') - 'seconds' - 'peak_mb',
+        (steps -> 'match_contacts') ? 'fingerprint'
+    FROM contact_store.sync_runs WHERE state = 'running'"""
+"""What a task finds of those before it; a run that has ended has no use for them."""
+
 fresh_store = contextmanager(fresh)
 
 
@@ -40,20 +47,35 @@ class OneSession(Store):
 
 
 def everything(store: Store) -> dict[str, list[tuple]]:
-    """The rows, and the keys that a load may have taken off."""
-    return dump(store) | {"keys": store.execute(KEYS)}
+    """The rows, the keys that a load may have taken off, and what the tasks leave for each other."""
+    return dump(store) | {"keys": store.execute(KEYS), "receipts": store.execute(RECEIPTS)}
+
+
+def staged() -> dict[str, bytes]:
+    """The files that the tasks leave for each other; what a dead process left unfinished is read by nobody."""
+    return {str(path.relative_to(_staging())): path.read_bytes() for path in _staging().rglob("*.parquet")}
 
 
 @dataclass
 class UndisturbedRun:
-    """The run, and what others are begun from. `points` are all that it reached, in their order."""
+    """The run, and what others are begun from.
+
+    `points` are all that it reached, in their order; `before` names the database that holds the store as it was before
+    each task, `after` is what the task left behind.
+    """
 
     shape: Shape
     postgres: DatabaseServer
     patch: pytest.MonkeyPatch
     folder: Path
     points: list[Point] = field(default_factory=list)
-    end: dict[str, list[tuple]] = field(default_factory=dict)
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, tuple[dict[str, list[tuple]], dict[str, bytes]]] = field(default_factory=dict)
+
+    @property
+    def end(self) -> dict[str, list[tuple]]:
+        """The store after the last task."""
+        return self.after[TASKS[-1]][0]
 
     @property
     def log(self) -> str:
@@ -66,21 +88,22 @@ class UndisturbedRun:
         attempt = Attempt(dag_run_id, self.shape, tasks, dies_at, how)
         return attempt_in_a_process(attempt, self.folder / "points")
 
-    def go_through(self, store: Store, database: str) -> None:
+    def go_through(self, store: Store, stack: ExitStack) -> None:
+        ((database,),) = store.execute("SELECT current_database()")
         for task in TASKS:
-            self.postgres.create_database(f"before_{task}", database)
+            self.before[task] = stack.enter_context(self.postgres.fresh_database(database))
             _copy_folder(_staging(), self.folder / task)
             code, points = self.attempt(task)
             assert code == 0, self.log
             self.points += points
-        self.end = everything(store)
+            self.after[task] = everything(store), staged()
         assert broken(store) == {}
 
     @contextmanager
     def at_the_beginning_of(self, task: str) -> Generator[Store]:
         """Store and staged files as they were."""
         _copy_folder(self.folder / task, _staging())
-        with fresh_store(self.postgres, f"before_{task}", self.patch) as store:
+        with fresh_store(self.postgres, self.before[task], self.patch) as store:
             yield store
 
     def die(self, point: Point, how: str) -> tuple[int, list[Point]]:
@@ -92,14 +115,21 @@ class UndisturbedRun:
             assert reached[-1].kind is Kind.FILE_CUT, (point, self.log)
         return code, reached
 
-    def finish(self, *tasks: str, what: object) -> None:
-        """The tasks that are left, tried again as Airflow would."""
-        code, _ = self.attempt(*tasks) if tasks else (0, [])
+    def go_on(self, store: Store, task: str, *, was_unhurt: bool, to_the_end: bool, what: object) -> str:
+        """Try the task again as Airflow would, unless it got through, and compare; returns the last task of all."""
+        last = TASKS[-1] if to_the_end else task
+        left = TASKS[TASKS.index(task) + was_unhurt : TASKS.index(last) + 1]
+        code, _ = self.attempt(*left) if left else (0, [])
         assert code == 0, (what, self.log)
+        self.compare(store, last, what)
+        return last
 
-    def compare(self, store: Store, what: object) -> None:
+    def compare(self, store: Store, task: str, what: object) -> None:
+        """Store and staged files with those of the undisturbed run after the same task."""
         with closing(OneSession(store.uri)) as seen:
-            assert everything(seen) == self.end, what
+            rows, files = self.after[task]
+            assert everything(seen) == rows, what
+            assert staged() == files, what
             assert broken(seen) == {}, what
 
 
@@ -109,14 +139,10 @@ def undisturbed_run(
 ) -> Generator[UndisturbedRun]:
     """Let it happen, and keep it."""
     run = UndisturbedRun(shape, postgres, patch, folder)
-    try:
+    with ExitStack() as stack:
         with fresh_store(postgres, template, patch) as store:
-            ((database,),) = store.execute("SELECT current_database()")
-            run.go_through(store, database)
+            run.go_through(store, stack)
         yield run
-    finally:
-        for task in TASKS:
-            postgres.drop_database(f"before_{task}")
 
 
 def _staging() -> Path:
