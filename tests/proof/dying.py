@@ -50,7 +50,7 @@ FAILED, FAILED_FOR_GOOD = 1, 3
 KILLED, CUT_OFF, FILES_STAY_SMALL = (
     "the process is killed",
     "the database session is cut off",
-    "a file grows no further",
+    "a staged file may grow no further (RLIMIT_FSIZE)",
 )
 
 

@@ -28,7 +28,7 @@ KEYS = """
     ORDER BY 1"""
 
 RECEIPTS = """
-    SELECT id, array(SELECT jsonb_object_keys(steps) ORDER BY 1), (steps -> 'extract_contacts') - 'seconds' - 'peak_mb',
+    SELECT array(SELECT jsonb_object_keys(steps) ORDER BY 1), (steps -> 'extract_contacts') - 'seconds' - 'peak_mb',
         (steps -> 'match_contacts') ? 'fingerprint'
     FROM contact_store.sync_runs WHERE state = 'running'"""
 """What a task finds of those before it; a run that has ended has no use for them."""
@@ -52,8 +52,9 @@ def everything(store: Store) -> dict[str, list[tuple]]:
 
 
 def staged() -> dict[str, bytes]:
-    """The files that the tasks leave for each other; what a dead process left unfinished is read by nobody."""
-    return {str(path.relative_to(_staging())): path.read_bytes() for path in _staging().rglob("*.parquet")}
+    """The newest run's files, which its tasks leave for each other; what a dead process left unfinished nobody reads."""
+    newest = max(_staging().glob("run-*"), key=lambda folder: int(folder.name.removeprefix("run-")))
+    return {str(path.relative_to(newest)): path.read_bytes() for path in newest.rglob("*.parquet")}
 
 
 @dataclass
