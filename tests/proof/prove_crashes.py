@@ -97,8 +97,9 @@ def of_bulk(points: list[Point]) -> list[Point]:
 def of_keys_off(points: list[Point]) -> list[Point]:
     """Where a load that takes the keys off differs: from there until they are on again and the next rows are written,
     and at the end of the load."""
-    first, last = place_of("lock_whole_tables_now", points), place_of("put_on_keys", points)
-    return points[first : last + 4] + [point for point in points[last + 4 :] if point.kind in OF_AN_END]
+    points = [point for point in points if point.task == "load_contacts"]
+    first, after = place_of("lock_whole_tables_now", points), place_of("put_on_keys", points) + 4
+    return points[first:after] + [point for point in points[after:] if point.kind in OF_AN_END]
 
 
 CHOICES: dict[str, Callable[[list[Point]], list[Point]]] = {
