@@ -1,8 +1,15 @@
 """A run dies at every point, is tried again as Airflow would, and the store is that of a run that was never disturbed."""
 
 import os
-from collections.abc import Iterator
+import random
+import shutil
+import signal
+import string
+import subprocess
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,35 +18,159 @@ from include.contact_sync import flow
 from include.contact_sync.errors import RunRefused
 from include.contact_sync.salesforce import client
 from include.contact_sync.staging import Staging
+from include.contact_sync.store.connection import sql
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
 from tests.proof.conftest import Score
-from tests.proof.dying import CUT_OFF, DISK_FULL, FAILED_FOR_GOOD, KILLED, TASKS, Attempt, Point, attempt_in_a_process
+from tests.proof.dying import (
+    CUT_OFF,
+    FAILED,
+    FAILED_FOR_GOOD,
+    FILES_STAY_SMALL,
+    KILLED,
+    TASKS,
+    Attempt,
+    Kind,
+    Point,
+    Shape,
+    attempt_in_a_process,
+    first_line,
+)
 from tests.proof.invariants import broken
-from tests.proof.nights import MAPPING, dump, fresh, keep_as_template, prepare
+from tests.proof.nights import MAPPING, dump, keep_as_template, prepare
+from tests.proof.undisturbed import DAG_RUN, UndisturbedRun, everything, fresh_store, undisturbed_run
 from tests.whole_runs import IN_HASTE, Mailbox, settings_with
 
-DAG_RUN = "scheduled__2026-06-02"
+BULK_PACE = replace(IN_HASTE, rest_rows=0, first_page_rows=4, page_rows=4)
+REST, BULK, KEYS_OFF = Shape("REST"), Shape("Bulk", pace=BULK_PACE), Shape("keys off", many_handles=1)
+
+OF_A_SESSION = {
+    *(Kind.READS, Kind.WRITES, Kind.COPIES, Kind.FIRST_BLOCK, Kind.LATER_BLOCK, Kind.COMMITS, Kind.COMMITTED),
+    *(Kind.FRAME, Kind.IN_FRAME),
+}
+OF_A_JOB = {Kind.JOB, Kind.POLL, Kind.FIRST_JOB_PAGE, Kind.LATER_JOB_PAGE, Kind.JOB_REMOVED}
+OF_A_FULL_DISK = {Kind.FILE_EMPTY, Kind.FILE_CUT}
+OF_AN_END = {Kind.COMMITS, Kind.COMMITTED, Kind.TASK_ENDS}
+OF_A_FILE = {Kind.FILE, Kind.FILE_WHOLE}
+LONG = 500_000
+"""Characters of a description; a few of them are more than a socket takes before somebody reads."""
 
 
 @pytest.fixture
 def two_nights(organisation: Simulator, store: Store, staging: Staging, postgres: DatabaseServer) -> Iterator[str]:
-    """The template of the store to which the second night comes."""
+    """The template of the store to which the second night comes; Salesforce sends several pages."""
     prepare(organisation, store, settings_with(contacts={"mapping": MAPPING}))
+    organisation.control.create(sobject="Contact", records=[_newcomer(organisation)])
+    organisation.control.change_options(page_size=4)
+    for _ in range(4):
+        store.execute("INSERT INTO contact_store.contacts (description) VALUES (repeat('long', %s))", [LONG // 4])
     yield from keep_as_template(postgres, store)
 
 
+def _newcomer(organisation: Simulator) -> dict[str, object]:
+    (account, *_) = organisation.control.records(sobject="Account", fields=["Id"])
+    pages_full = "".join(random.Random(1).choices(string.ascii_letters, k=8_000))  # not to be compressed
+    return {
+        "LastName": "Newer",
+        "Email": "newer@example.org",
+        "AccountId": account["Id"],
+        "Level_Text__c": pages_full,
+    }
+
+
 EACH = int(os.environ.get("POINTS", "1"))
-"""Every so many points; all of them where nothing is said."""
+"""Every so many points of a kind, the first always; all of them where nothing is said."""
 
 
-def chosen(points: list[Point], how: str) -> list[Point]:
-    """The points where this can happen."""
-    kinds = {KILLED: None, CUT_OFF: {"statement", "copy", "commit"}, DISK_FULL: {"file"}}[how]
-    return [point for point in points if kinds is None or point.kind in kinds][::EACH]
+def of_rest(points: list[Point]) -> list[Point]:
+    """A statement that only reads stands for those like it in its task."""
+    return [point for point in points if point.kind is not Kind.READS or point.nth == 1]
 
 
-@pytest.mark.parametrize("how", [KILLED, CUT_OFF, DISK_FULL])
+def of_bulk(points: list[Point]) -> list[Point]:
+    """Where reading by Bulk API 2.0 differs: the jobs, and the files that are staged while the next page comes."""
+    return [
+        point for point in points if point.kind in OF_A_JOB or (point.kind in OF_A_FILE and "snapshot" in point.what)
+    ]
+
+
+def of_keys_off(points: list[Point]) -> list[Point]:
+    """Where a load that takes the keys off differs: from there until they are on again and the next rows are written,
+    and at the end of the load."""
+    points = [point for point in points if point.task == "load_contacts"]
+    first, after = place_of("lock_whole_tables_now", points), place_of("put_on_keys", points) + 4
+    return points[first:after] + [point for point in points[after:] if point.kind in OF_AN_END]
+
+
+CHOICES: dict[str, Callable[[list[Point]], list[Point]]] = {
+    REST.name: of_rest,
+    BULK.name: of_bulk,
+    KEYS_OFF.name: of_keys_off,
+}
+EXPECTED = {
+    REST.name: set(Kind) - OF_A_JOB - OF_A_FULL_DISK - {Kind.OTHER_CALL},
+    BULK.name: OF_A_JOB | OF_A_FILE,
+    KEYS_OFF.name: OF_A_SESSION - {Kind.FRAME, Kind.IN_FRAME},
+}
+KINDS: dict[str, set[Kind]] = {KILLED: set(Kind), CUT_OFF: OF_A_SESSION, FILES_STAY_SMALL: {Kind.FILE}}
+"""Where this can happen."""
+
+
+def chosen(shape: Shape, how: str, points: list[Point]) -> list[Point]:
+    found = [point for point in CHOICES[shape.name](points) if point.kind in KINDS[how]]
+    by_kind = {kind: [point for point in found if point.kind is kind] for kind in Kind}
+    return [point for same in by_kind.values() for point in same[::EACH]]
+
+
+def place_of(statement: str, points: list[Point]) -> int:
+    """Where in the run a statement of the product's comes first."""
+    return next(at for at, point in enumerate(points) if point.what == first_line(sql(statement)))
+
+
+AROUND_THE_KEYS = ("before the keys are taken off", "while the keys are off", "after the keys are on again")
+
+
+WRITTEN_BY_COPY = ("contact_store.contacts", "contact_store.contact_handles", "contact_store.sync_changes")
+WRITTEN_BY_COPY += ("pg_temp.part_rows", "pg_temp.part_handles", "pg_temp.part_errors")
+
+
+def cases(shape: Shape, point: Point, points: list[Point]) -> list[str]:
+    """What a death at this point is a case of."""
+    found = [point.kind, f"in {point.task}"]
+    if point.kind is Kind.LATER_BLOCK:
+        found.append(f"in the middle of a COPY to {point.what}")
+    if shape is KEYS_OFF:
+        moments = [place_of(statement, points) for statement in ("take_off_keys", "put_on_keys")]
+        found.append(AROUND_THE_KEYS[sum(points.index(point) > moment for moment in moments)])
+    return found
+
+
+def expected_cases(shape: Shape, how: str) -> list[str]:
+    """A sample holds each kind of point, all points hold all of these."""
+    found: list[str] = sorted(EXPECTED[shape.name] & KINDS[how])
+    if EACH > 1:
+        return found
+    if shape is KEYS_OFF:
+        found += AROUND_THE_KEYS
+    if shape is REST and how != FILES_STAY_SMALL:
+        found += [f"in {task}" for task in TASKS] + [f"in the middle of a COPY to {table}" for table in WRITTEN_BY_COPY]
+    if shape is REST and how == KILLED:
+        found.append(SENT_TWICE)
+    return found
+
+
+SENT_TWICE = "died between sending and knowing: sent twice, with the same Message-ID"
+
+
+@pytest.mark.parametrize(
+    ("shape", "how"),
+    [
+        *((REST, how) for how in (KILLED, CUT_OFF, FILES_STAY_SMALL)),
+        (BULK, KILLED),
+        *((KEYS_OFF, how) for how in (KILLED, CUT_OFF)),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
 def test_a_run_that_dies_anywhere_and_is_tried_again_ends_as_if_nothing_had_happened(
     two_nights: str,
     postgres: DatabaseServer,
@@ -47,51 +178,81 @@ def test_a_run_that_dies_anywhere_and_is_tried_again_ends_as_if_nothing_had_happ
     score: Score,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    shape: Shape,
     how: str,
 ) -> None:
     """Rules 6.1 and 8.1; the retry is Airflow's: the task that died, then those after it."""
-    for store in fresh(postgres, two_nights, monkeypatch):
-        code, points = attempt_in_a_process(Attempt(DAG_RUN), tmp_path / "points")
-        assert code == 0, (tmp_path / "points.log").read_text()
-        undisturbed = dump(store)
-        assert broken(store) == {}
-    assert len(mailbox.messages) == 1
-    score.tried["points of an undisturbed run"] += len(points)
-    gap = after_the_mail(points)
-    for point in chosen(points, how):
-        mailbox.messages.clear()
-        for store in fresh(postgres, two_nights, monkeypatch):
-            code, reached = attempt_in_a_process(Attempt(DAG_RUN, dies_at=point.number, how=how), tmp_path / "points")
-            if code == FAILED_FOR_GOOD:
-                assert point in gap, (point, (tmp_path / "points.log").read_text()[-6000:])
-                store.execute(
-                    "UPDATE contact_store.sync_runs SET report_sent_at = now() WHERE id = (SELECT max(id) FROM contact_store.sync_runs)"
-                )
-            elif code != 0:
-                again = Attempt(DAG_RUN, first_task=TASKS.index(reached[-1].task))
-                code, _ = attempt_in_a_process(again, tmp_path / "points")
-                assert code == 0, (point, (tmp_path / "points.log").read_text()[-6000:])
-            assert dump(store) == undisturbed, point
-            assert broken(store) == {}
-            look_at_mails(mailbox, point, point in gap, score)
-        score.tried[f"{how}"] += 1
-        score.met[f"in {point.task}"] += 1
-        score.met[f"at a {point.kind}"] += 1
+    score.expect(expected_cases(shape, how))
+    with undisturbed_run(shape, postgres, two_nights, monkeypatch, tmp_path) as run:
+        assert len(mailbox.messages) == 1
+        score.tried["points of an undisturbed run"] += len(run.points)
+        gap = after_the_mail(run.points)
+        met: set[tuple[str, Kind]] = set()
+        for point in chosen(shape, how, run.points):
+            mailbox.messages.clear()
+            to_the_end = (point.task, point.kind) not in met
+            met.add((point.task, point.kind))
+            with run.at_the_beginning_of(point.task) as store:
+                last = die_and_go_on(run, store, point, how, gap, to_the_end=to_the_end)
+            if last == TASKS[-1]:
+                look_at_mails(mailbox, point, point in gap, score)
+            else:
+                assert not mailbox.messages, point
+            score.tried[how] += 1
+            score.tried["of these, went on to the end of the run"] += last == TASKS[-1]
+            score.met.update(cases(shape, point, run.points))
+
+
+def die_and_go_on(
+    run: UndisturbedRun, store: Store, point: Point, how: str, gap: list[Point], *, to_the_end: bool
+) -> str:
+    """Returns the last task that was gone through."""
+    code, _ = run.die(point, how)
+    assert (code == -signal.SIGKILL) == (how == KILLED), (point, run.log)
+    if code == FAILED_FOR_GOOD:
+        assert point in gap, (point, run.log)
+        store.execute(
+            "UPDATE contact_store.sync_runs SET report_sent_at = now() WHERE id = (SELECT max(id) FROM contact_store.sync_runs)"
+        )
+    was_unhurt = code in {0, FAILED_FOR_GOOD}
+    return run.go_on(store, point.task, was_unhurt=was_unhurt, to_the_end=to_the_end, what=point)
 
 
 def after_the_mail(points: list[Point]) -> list[Point]:
     """From when the mail server took the report until the store knows."""
-    taken = next(point.number for point in points if point.kind == "mail" and point.what.startswith("after"))
-    known = max(point.number for point in points if (point.kind, point.what) == ("commit", "after"))
-    return [point for point in points if taken <= point.number < known]
+    taken = next(at for at, point in enumerate(points) if point.kind is Kind.MAILED)
+    known = next(
+        at
+        for at, point in enumerate(points)
+        if at > place_of("mark_report_sent", points) and point.kind is Kind.COMMITTED
+    )
+    return points[taken:known]
 
 
-def look_at_mails(mailbox: Mailbox, point: Point, in_the_gap: bool, score: Score) -> None:
+def look_at_mails(mailbox: Mailbox, what: object, in_the_gap: bool, score: Score) -> None:
     """One mail; in the gap, where nobody can know, a second one may be sent, which says that it is the same."""
-    assert len(mailbox.messages) == 1 or (in_the_gap and len(mailbox.messages) == 2), point
+    assert len(mailbox.messages) == 1 or (in_the_gap and len(mailbox.messages) == 2), what
     assert len({message["Message-ID"] for message in mailbox.messages}) == 1
-    score.met["runs that sent one mail"] += len(mailbox.messages) == 1
-    score.met["died between sending and knowing: sent twice, with the same Message-ID"] += len(mailbox.messages) == 2
+    score.met["runs that sent one mail" if len(mailbox.messages) == 1 else SENT_TWICE] += 1
+
+
+def test_it_makes_no_difference_how_a_run_reads_and_writes(
+    two_nights: str,
+    postgres: DatabaseServer,
+    mailbox: Mailbox,
+    score: Score,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rule 4.6: so the deaths of the other shapes are compared with the same end."""
+    ends = []
+    for shape in (REST, BULK, KEYS_OFF):
+        with fresh_store(postgres, two_nights, monkeypatch) as store:
+            code, _ = attempt_in_a_process(Attempt(DAG_RUN, shape), tmp_path / "points")
+            assert code == 0, (tmp_path / "points.log").read_text()
+            ends.append(everything(store))
+        score.tried[f"undisturbed runs: {shape.name}"] += 1
+    assert ends[1:] == ends[:1] * 2
 
 
 def test_a_run_that_died_for_good_is_taken_over_by_the_next(
@@ -102,24 +263,116 @@ def test_a_run_that_died_for_good_is_taken_over_by_the_next(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Rule 6.3: the contacts are those of an undisturbed night, whatever the dead run had got done."""
-    tables = ("contacts", "handles", "accounts", "domains")
-    for store in fresh(postgres, two_nights, monkeypatch):
-        _, points = attempt_in_a_process(Attempt(DAG_RUN), tmp_path / "points")
-        undisturbed = dump(store)
-    for point in chosen(points, KILLED)[::12]:
-        for store in fresh(postgres, two_nights, monkeypatch):
-            attempt_in_a_process(Attempt(DAG_RUN, dies_at=point.number), tmp_path / "points")
-            store.execute(
-                "UPDATE contact_store.sync_runs SET alive_until = now() - interval '1 s' WHERE state = 'running'"
-            )
-            code, _ = attempt_in_a_process(Attempt("scheduled__2026-06-03"), tmp_path / "points")
-            assert code == 0, (tmp_path / "points.log").read_text()[-6000:]
-            found = dump(store)
-            assert {name: found[name] for name in tables} == {name: undisturbed[name] for name in tables}, point
-            assert broken(store) == {}
-        score.tried["next runs after a death"] += 1
-        score.met[f"died in {point.task}"] += 1
+    """Rules 6.3 and 8.1: the contacts are those of an undisturbed night, whatever the dead run had got done."""
+    score.expect(f"died {kind}" for kind in sorted(EXPECTED[REST.name]))
+    score.expect(["the dead run's own mail was out already"])
+    tables = ("contacts", "handles", "accounts", "domains", "keys")
+    with undisturbed_run(REST, postgres, two_nights, monkeypatch, tmp_path) as run:
+        for point in some_of_each_kind(run.points):
+            mailbox.messages.clear()
+            with run.at_the_beginning_of(point.task) as store:
+                run.die(point, KILLED)
+                store.execute(
+                    "UPDATE contact_store.sync_runs SET alive_until = now() - interval '1 s' WHERE state = 'running'"
+                )
+                code, _ = run.attempt(*TASKS, dag_run_id="scheduled__2026-06-03")
+                assert code == 0, (point, run.log)
+                found = everything(store)
+                assert {name: found[name] for name in tables} == {name: run.end[name] for name in tables}, point
+                assert broken(store) == {}
+            sent = [message["Message-ID"] for message in mailbox.messages]
+            assert len(sent) == len(set(sent)), point
+            score.tried["next runs after a death"] += 1
+            score.met[f"died in {point.task}"] += 1
+            score.met[f"died {point.kind}"] += 1
+            score.met["the dead run's own mail was out already"] += len(sent) == 2
+
+
+def some_of_each_kind(points: list[Point]) -> list[Point]:
+    """The first of each kind; and in each task what is around its last commit, and its end."""
+    first = {point.kind: point for point in reversed(points)}
+    in_each_task = [Kind.COMMITS, Kind.COMMITTED, Kind.TASK_ENDS]
+    last = {(point.task, point.kind): point for point in points if point.kind in in_each_task and EACH == 1}
+    chosen = {*first.values(), *last.values()}
+    return [point for point in points if point in chosen]
+
+
+# ------------------------------------------------------------------------------------------------------- a full disk
+
+FILLING = "filling"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own. Only who may mount one can have it; for others there is the limit of file sizes above."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if mounted("mount", "-t", "tmpfs", "-o", "size=4m,mode=711", "contact-sync-proof", place):
+        yield place
+        assert mounted("umount", place)
+    else:
+        pytest.skip(
+            "no file system can be mounted here; deaths by the limit of file sizes stand for those by a full disk"
+        )
+
+
+def mounted(*command: str | Path) -> bool:
+    return shutil.which(str(command[0])) is not None and not subprocess.run(command, capture_output=True).returncode
+
+
+@contextmanager
+def filled(disk: Path, pages_left: int) -> Generator[None]:
+    """Only so many pages are free."""
+    free = os.statvfs(disk)
+    (disk / FILLING).write_bytes(bytes((free.f_bavail - pages_left) * free.f_frsize))
+    try:
+        yield
+    finally:
+        (disk / FILLING).unlink()
+
+
+def test_a_run_that_fills_the_disk_goes_on_when_there_is_room_again(
+    small_disk: Path,
+    two_nights: str,
+    postgres: DatabaseServer,
+    mailbox: Mailbox,
+    score: Score,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each page of each staged file in turn is the first that the kernel has no room for (ENOSPC)."""
+    score.expect([*sorted(OF_A_FULL_DISK), *(f"in {task}" for task in STAGING_TASKS)])
+    monkeypatch.setenv("CONTACT_SYNC_STAGING", f"file://{small_disk}/staging")
+    with undisturbed_run(REST, postgres, two_nights, monkeypatch, tmp_path) as run:
+        hit = set().union(*(fill_at_each_page(run, small_disk, task, mailbox, score) for task in STAGING_TASKS))
+        whole = {(point.task, point.what) for point in run.points if point.kind is Kind.FILE_WHOLE}
+    score.met["staged files that the disk had no room for"] += len(hit)
+    assert hit == whole
+
+
+STAGING_TASKS = ("sync_accounts", "extract_contacts_of_source", "transform_contacts", "match_contacts")
+
+
+def fill_at_each_page(
+    run: UndisturbedRun, disk: Path, task: str, mailbox: Mailbox, score: Score
+) -> set[tuple[str, str]]:
+    """Less and less full, until the task gets through; returns the files that there was no room for."""
+    hit = set()
+    for pages in count():
+        mailbox.messages.clear()
+        with run.at_the_beginning_of(task) as store:
+            with filled(disk, pages):
+                code, reached = run.attempt(task)
+            if code == 0:
+                return hit
+            assert code == FAILED, run.log
+            assert "No space left on device" in run.log
+            run.go_on(store, task, was_unhurt=False, to_the_end=pages == 0, what=(task, pages))
+            assert len(mailbox.messages) == (pages == 0)
+        hit.add((task, reached[-1].what))
+        score.tried["a file system of its own (tmpfs) was filled: ENOSPC"] += 1
+        score.met.update([f"in {task}", reached[-1].kind])
+    raise AssertionError("never enough room")
 
 
 def test_staged_records_that_are_lost_stop_the_run(
