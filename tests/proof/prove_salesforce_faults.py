@@ -119,10 +119,16 @@ def two_nights(
     postgres: DatabaseServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[str]:
+    yield from second_night(request.param, organisation, store, postgres, monkeypatch)
+
+
+def second_night(
+    way: str, organisation: Simulator, store: Store, postgres: DatabaseServer, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
     """The template of the store to which the second night comes; contacts of a list view, in pages of three."""
     organisation.control.change_options(page_size=3)
     pace = replace(IN_HASTE, job_seconds=0.3)
-    if request.param == "bulk":
+    if way == "bulk":
         pace = replace(pace, rest_rows=0, first_page_rows=3, page_rows=3)
     monkeypatch.setattr(client, "Pace", lambda: pace)
     view = organisation.control.create_list_view(label="Everybody", where="LastName != 'nobody'")
