@@ -1,6 +1,5 @@
-"""Defects of loads, looked for in PostgreSQL: what is written, all or nothing, and people who edit meanwhile."""
+"""Defects of loads, looked for in PostgreSQL: what every store must hold, what is written, all or nothing."""
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,10 +18,10 @@ from tests.conftest import Store
 from tests.contact_sync.applying import fill_store, open_run, run_world
 from tests.contact_sync.specification import Contact, World
 from tests.contact_sync.worlds import batch_of_worlds, salesforce_id, settings_of, together
-from tests.proof import prove_applying, prove_concurrent_edits
+from tests.proof import prove_applying, prove_portions
 from tests.proof.conftest import Score
 from tests.proof.invariants import broken
-from tests.proof.seeded.defect import Broken, Defect, Invariant, Scene, always, every, instead, statement, without
+from tests.proof.seeded.defect import Broken, Defect, Invariant, Scene, every, instead, statement, without
 
 ENOUGH_BATCHES = 40
 
@@ -116,6 +115,9 @@ def also_the_unlinked(original: Any) -> Any:
     return stopped
 
 
+FIELDS_KEPT = (
+    "(stored.custom_fields - ARRAY(SELECT jsonb_array_elements_text(part_rows.custom_clear))) || part_rows.custom_set"
+)
 LINKS_STAY = statement("update_records", "external_id = part_rows.external_id,", "")
 
 IN_SQL: list[tuple[str, Any, Scene, str]] = [
@@ -209,7 +211,7 @@ def worlds_are_applied(store: Store, score: Score, monkeypatch: pytest.MonkeyPat
 
 
 def portions_of_any_size(store: Store, score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
-    prove_applying.test_portions_of_any_size_write_the_same(store, score, monkeypatch)
+    prove_portions.test_portions_of_any_size_write_the_same(store, score, monkeypatch)
 
 
 def small_world() -> World:
@@ -371,97 +373,7 @@ APPLYING = [
 ]
 
 
-# ------------------------------------------------------------------------------------------------ concurrent edits
-
-
-def edit_at(moment: str, what: str) -> Scene:
-    """Somebody makes one kind of edit at that moment of a load."""
-
-    def scene(store: Store, score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
-        every_edit = prove_concurrent_edits.edits
-
-        def chosen(world: World, draw: Any) -> list[prove_concurrent_edits.Edit]:
-            return [edit for edit in every_edit(world, draw) if edit.what == what]
-
-        monkeypatch.setattr(prove_concurrent_edits, "edits", chosen)
-        try:
-            prove_concurrent_edits.test_an_edit_is_neither_lost_nor_able_to_break_the_run(
-                store, score, monkeypatch, moment, "row by row"
-            )
-        finally:
-            for thread in threading.enumerate():
-                if isinstance(thread, prove_concurrent_edits.Person):
-                    thread.join(prove_concurrent_edits.LONG)
-
-    scene.__name__ = f"somebody {what} {moment}"
-    return scene
-
-
-def runs_start_at_once(store: Store, score: Score) -> None:
-    prove_concurrent_edits.test_of_runs_started_at_once_one_works_and_the_others_say_which(store, score)
-
-
-BETWEEN, HOLDING = "between plan and apply", prove_concurrent_edits.HOLDING
-FIELDS_KEPT = (
-    "(stored.custom_fields - ARRAY(SELECT jsonb_array_elements_text(part_rows.custom_clear))) || part_rows.custom_set"
-)
-EDITS_UNSEEN = statement("fingerprint_contacts", "AS fingerprint", "IS NULL AS fingerprint")
-"""The fingerprint is the same, whatever is there."""
-
-EDITS = [
-    Defect(
-        "who edited meanwhile is not looked at (6.2)",
-        Invariant.NO_LOST_EDIT,
-        EDITS_UNSEEN,
-        edit_at(BETWEEN, "unlinks a contact"),
-        "judge: assert ",
-    ),
-    Defect(
-        "a plan is applied to whatever is there (6.2)",
-        Invariant.NO_FAILED_RUN,
-        EDITS_UNSEEN,
-        edit_at(BETWEEN, "adds a contact with a handle"),
-        "StoreRefused: ",
-    ),
-    Defect(
-        "the tables are not locked (6.2)",
-        Invariant.NO_LOST_EDIT,
-        instead(load, "_lock_tables", without),
-        edit_at("when the tables are locked", "unlinks a contact"),
-        "judge: assert ",
-    ),
-    Defect(
-        "custom fields that are not mapped are lost",
-        Invariant.NO_LOST_EDIT,
-        statement("update_records", FIELDS_KEPT, "part_rows.custom_set"),
-        edit_at(BETWEEN, "edits values that are not mapped"),
-        "look_at_values: assert ",
-    ),
-    Defect(
-        "a table is waited for while another is held (6.2)",
-        Invariant.NO_DEADLOCK,
-        statement("lock_table_now", " NOWAIT", ""),
-        edit_at(HOLDING, "merges two contacts"),
-        "StoreRefused: PostgreSQL did not take the contacts: DeadlockDetected",
-    ),
-    Defect(
-        "whoever starts takes over (6.3)",
-        Invariant.ONE_RUN,
-        statement("close_dead_run", "AND alive_until < now()", ""),
-        runs_start_at_once,
-        "test_of_runs_started_at_once_one_works_and_the_others_say_which: assert len(refused) == 5",
-    ),
-    Defect(
-        "a run that is refused does not say who works (6.3)",
-        Invariant.ONE_RUN,
-        instead(runs, "_describe_active_run", always("Another run")),
-        runs_start_at_once,
-        "test_of_runs_started_at_once_one_works_and_the_others_say_which: assert all(",
-    ),
-]
-
 DEFECTS = [
     *(Defect(what, Invariant.IN_SQL, plant, scene, check) for what, plant, scene, check in IN_SQL),
     *APPLYING,
-    *EDITS,
 ]
