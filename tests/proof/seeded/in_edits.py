@@ -31,6 +31,7 @@ def edit_at(moment: str, what: str) -> Scene:
             prove_concurrent_edits.test_an_edit_is_neither_lost_nor_able_to_break_the_run(
                 store, score, monkeypatch, moment, "row by row"
             )
+            assert score.tried["edits"], "there is no such edit"
         finally:
             for thread in threading.enumerate():
                 if isinstance(thread, prove_concurrent_edits.Person):
