@@ -76,8 +76,10 @@ def keep_as_template(postgres: DatabaseServer, store: Store) -> Iterator[str]:
     template = "two_nights"
     ((database,),) = store.execute("SELECT current_database()")
     postgres.create_database(template, database)
-    yield template
-    postgres.drop_database(template)
+    try:
+        yield template
+    finally:
+        postgres.drop_database(template)
 
 
 def fresh(postgres: DatabaseServer, template: str, patch: pytest.MonkeyPatch) -> Iterator[Store]:

@@ -1,0 +1,221 @@
+"""Defects that only a run that dies and is tried again shows, and only its mails. They get to the process that dies, too."""
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from include.contact_sync import conclude, flow, staging
+from include.contact_sync.report import operator
+from include.contact_sync.staging import Staging
+from include.contact_sync.store import runs
+from include.salesforce_simulator.server import Simulator
+from tests.conftest import DatabaseServer, Store
+from tests.proof import dying, prove_crashes
+from tests.proof.conftest import Score
+from tests.proof.dying import DISK_FULL, KILLED, Attempt, Point
+from tests.proof.seeded.defect import SEEDED_DEFECT, Defect, Invariant, Scene, instead, statement
+from tests.proof.seeded.in_the_store import HALF_COMMITTED
+from tests.whole_runs import Mailbox
+
+
+def carry_out_with_a_defect(attempt: Attempt, environment: dict[str, str], told: Path) -> None:
+    """`dying.carry_out` in a process that has the seeded defect too."""
+    from tests.proof.seeded.catalogue import DEFECTS
+
+    (defect,) = [defect for defect in DEFECTS if defect.what == environment[SEEDED_DEFECT]]
+    defect.plant(pytest.MonkeyPatch())
+    dying.carry_out(attempt, environment, told)
+
+
+def at(task: str, kind: str, what: str) -> Callable[[list[Point]], list[Point]]:
+    """The first such point."""
+    return lambda points: [
+        point for point in points if (point.task, point.kind) == (task, kind) and point.what.startswith(what)
+    ][:1]
+
+
+def death(where: Callable[[list[Point]], list[Point]], how: str = KILLED) -> Scene:
+    """A run dies there and is tried again."""
+
+    def scene(
+        two_nights: str,
+        postgres: DatabaseServer,
+        mailbox: Mailbox,
+        score: Score,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        mailbox.messages.clear()
+        in_processes_too(monkeypatch)
+        monkeypatch.setattr(prove_crashes, "chosen", lambda points, _: with_an_empty_staging_place(where(points)))
+        prove_crashes.test_a_run_that_dies_anywhere_and_is_tried_again_ends_as_if_nothing_had_happened(
+            two_nights, postgres, mailbox, score, tmp_path, monkeypatch, how
+        )
+        assert score.tried[how] == 1, "there is no such point"
+
+    return scene
+
+
+def with_an_empty_staging_place(points: list[Point]) -> list[Point]:
+    """What the undisturbed run staged would be taken for what the other one did."""
+    shutil.rmtree(os.environ["CONTACT_SYNC_STAGING"].removeprefix("file://"))
+    return points
+
+
+def in_processes_too(patch: pytest.MonkeyPatch) -> None:
+    if SEEDED_DEFECT in os.environ:
+        patch.setattr(dying, "carry_out", carry_out_with_a_defect)
+
+
+def a_death_for_good(
+    two_nights: str,
+    postgres: DatabaseServer,
+    mailbox: Mailbox,
+    score: Score,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    in_processes_too(monkeypatch)
+    monkeypatch.setattr(prove_crashes, "chosen", lambda points, _: at("match_contacts", "task", "begins")(points))
+    prove_crashes.test_a_run_that_died_for_good_is_taken_over_by_the_next(
+        two_nights, postgres, mailbox, score, tmp_path, monkeypatch
+    )
+
+
+def staged_records_are_lost(
+    organisation: Simulator,
+    store: Store,
+    staging: Staging,
+    score: Score,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prove_crashes.test_staged_records_that_are_lost_stop_the_run(
+        organisation, store, staging, score, tmp_path, monkeypatch
+    )
+
+
+WHILE_APPLYING = death(at("load_contacts", "statement", "-- Records the outcome counts"))
+WHEN_APPLIED = death(at("load_contacts", "statement", "-- Merges facts of a step"))
+BEFORE_A_FILE = death(at("transform_contacts", "file", "records.parquet"), DISK_FULL)
+BEFORE_THE_MAIL = death(at("report_errors", "mail", "before"))
+AFTER_THE_MAIL = death(at("report_errors", "mail", "after"))
+AT_THE_END = death(lambda points: points[-1:])
+for scene, name in {
+    WHILE_APPLYING: "a death while the contacts are applied",
+    WHEN_APPLIED: "a death when the contacts are applied",
+    BEFORE_A_FILE: "the disk is full",
+    BEFORE_THE_MAIL: "a death before the mail",
+    AFTER_THE_MAIL: "a death after the mail",
+    AT_THE_END: "a death when all is done",
+}.items():
+    scene.__name__ = name
+
+
+def forgets_what_was_applied(original: Any) -> Any:
+    return lambda *arguments: replace(original(*arguments), contacts_applied_at=None)
+
+
+def says_nothing_of_a_full_disk(original: Any) -> Any:
+    def write(*arguments: Any) -> None:
+        with suppress(OSError):
+            original(*arguments)
+
+    return write
+
+
+def marks_first(original: Any) -> Any:
+    def send(self: Any, mail: Any, message_key: str) -> Any:
+        mail.on_accepted()
+        return original(self, mail, message_key)
+
+    return send
+
+
+NUMBERS = count()
+
+
+def new_message_id(original: Any) -> Any:
+    return lambda mail, sender, recipients, key: original(
+        mail, sender, recipients, f"{key}{os.getpid()}{next(NUMBERS)}"
+    )
+
+
+LIKE_THE_UNDISTURBED = "ends_as_if_nothing_had_happened: assert dump(store) == undisturbed"
+ONE_MAIL = "look_at_mails: assert len(mailbox.messages) == 1"
+DEFECTS = [
+    Defect(
+        "half of a load is committed (6.1)",
+        Invariant.DEATHS,
+        HALF_COMMITTED,
+        WHILE_APPLYING,
+        LIKE_THE_UNDISTURBED,
+    ),
+    Defect(
+        "what was applied is applied again",
+        Invariant.DEATHS,
+        instead(runs, "resume_run", forgets_what_was_applied),
+        WHEN_APPLIED,
+        LIKE_THE_UNDISTURBED,
+    ),
+    Defect(
+        "a full disk is not noticed",
+        Invariant.DEATHS,
+        instead(staging, "_write_local_file", says_nothing_of_a_full_disk),
+        BEFORE_A_FILE,
+        "ends_as_if_nothing_had_happened: assert point in gap",
+    ),
+    Defect(
+        "a dead run blocks the next (6.3)",
+        Invariant.TAKEN_OVER,
+        statement("close_dead_run", "AND alive_until < now()", "AND alive_until < now() - interval '1 day'"),
+        a_death_for_good,
+        "test_a_run_that_died_for_good_is_taken_over_by_the_next: assert code == 0",
+    ),
+    Defect(
+        "staged records are not counted (6.4)",
+        Invariant.STAGED_LOSS,
+        instead(
+            flow,
+            "_snapshot",
+            lambda _: lambda step, part, _extraction: step.staging.read_parts(f"{part}/snapshot"),
+        ),
+        staged_records_are_lost,
+        "test_staged_records_that_are_lost_stop_the_run: with pytest.raises(RunRefused",
+    ),
+    Defect(
+        "a report is marked as sent before the server took it (8.1)",
+        Invariant.NO_LOST_MAIL,
+        instead(operator.ErrorReportOperator, "_send", marks_first),
+        BEFORE_THE_MAIL,
+        ONE_MAIL,
+    ),
+    Defect(
+        "a report is never marked as sent (8.1)",
+        Invariant.NO_SECOND_MAIL,
+        statement("mark_report_sent", "WHERE id", "WHERE false AND id"),
+        AT_THE_END,
+        ONE_MAIL,
+    ),
+    Defect(
+        "nobody asks whether the report was sent (8.1)",
+        Invariant.NO_SECOND_MAIL,
+        instead(conclude.RunReport, "is_needed", lambda _: property(lambda self: self.report.is_needed)),
+        AT_THE_END,
+        ONE_MAIL,
+    ),
+    Defect(
+        "a copy of a mail has an id of its own (8.1)",
+        Invariant.NO_SECOND_MAIL,
+        instead(operator, "build_message", new_message_id),
+        AFTER_THE_MAIL,
+        'look_at_mails: assert len({message["Message-ID"]',
+    ),
+]

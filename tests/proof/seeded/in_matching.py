@@ -1,0 +1,409 @@
+"""Defects of matching and of what comes before it, looked for on small worlds, in memory."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from include.contact_sync import claims, match, plan, transform
+from tests.contact_sync import agreement, worlds
+from tests.contact_sync.specification import World
+from tests.contact_sync.worlds import batch_of_worlds
+from tests.proof import prove_matching
+from tests.proof.conftest import Score
+from tests.proof.seeded.defect import Broken, Defect, Invariant, always, instead, without
+
+ENOUGH_BATCHES = 60
+
+ANSWERS = "section 4: outcome, code and holders"
+AFTERWARDS = "section 4: the store afterwards"
+SHARED = "rule 4.9: no two contacts share a handle or a link"
+IN_VAIN = "rule 4.9: no skipped contact could be synced against the end state"
+WRITES_NOTHING = "rule 4.12: a second run writes nothing"
+SAME_ERRORS = "rule 4.12: a second run has the same errors, all else is unchanged"
+
+
+# ---------------------------------------------------------------------------------------------------------- scenes
+
+
+def small_worlds(monkeypatch: pytest.MonkeyPatch, wanted: str | None) -> None:
+    """Batches of worlds until the wanted rule is broken; every rule that was broken by then is told."""
+    broken: list[str] = []
+    monkeypatch.setattr(agreement, "_same", noting(broken))
+    monkeypatch.setattr(agreement, "plan_for", on_sound_stores(agreement.plan_for))
+    for number in range(ENOUGH_BATCHES if wanted else 4):
+        try:
+            agreement.judge_together(batch_of_worlds(number, 40), Random(number))
+        except Broken as found:
+            broken += found.checks
+        if wanted in broken:
+            break
+    if broken:
+        raise Broken(broken)
+
+
+def noting(broken: list[str]) -> Callable[..., None]:
+    """Go on after a rule that is broken."""
+
+    def note(rule: str, _: object, expected: object, found: object) -> None:
+        if expected != found:
+            broken.append(rule)
+
+    return note
+
+
+def on_sound_stores(plan_for: Callable[..., Any]) -> Callable[..., Any]:
+    """There is no second run on a store in which two contacts share a handle."""
+
+    def planned(world: World, *more: Any) -> Any:
+        if agreement.shared(world.store):
+            raise Broken([SHARED])
+        return plan_for(world, *more)
+
+    return planned
+
+
+def any_order_and_any_pages(score: Score) -> None:
+    prove_matching.test_any_order_and_any_page_size_give_the_same_plan(score)
+
+
+def a_stranger(score: Score) -> None:
+    prove_matching.test_an_unrelated_contact_changes_nothing_else(score)
+
+
+SAME_PLAN = "test_any_order_and_any_page_size_give_the_same_plan: assert rows_of(again) == plan"
+SAME_ANSWERS = "test_an_unrelated_contact_changes_nothing_else: assert after == before"
+
+
+# --------------------------------------------------------------------------------------------------------- defects
+
+
+def only_one_step(original: Any) -> Any:
+    return lambda merges: merges.to_pandas().drop_duplicates("loser")
+
+
+def never_unreadable(original: Any) -> Any:
+    return lambda self, record, giver: np.zeros(len(record), dtype=bool)
+
+
+def takes_the_first_owner(original: Any) -> Any:
+    def found_by_handle(self: Any, found: pd.DataFrame) -> pd.DataFrame:
+        pairs = found.drop_duplicates("record")
+        alone = ~pairs.duplicated("owner", keep=False)
+        return pairs.assign(is_clear=alone & ~self.stored_is_linked[pairs["owner"].to_numpy()])
+
+    return found_by_handle
+
+
+def takes_from_linked_contacts(original: Any) -> Any:
+    def found_by_handle(self: Any, found: pd.DataFrame) -> pd.DataFrame:
+        pairs = original(self, found)
+        return pairs.assign(is_clear=~pairs.duplicated("record", keep=False) & ~pairs.duplicated("owner", keep=False))
+
+    return found_by_handle
+
+
+def one_round(original: Any) -> Any:
+    def settle_group(group: Any, holders: Any) -> Any:
+        round_ = claims._Round(group, holders)
+        round_.skip_collisions()
+        end = round_.end_state()
+        round_.admit_where_there_is_room(end)
+        return {
+            claim.order: claims.Decision(round_.target[claim.order])
+            if claim.order in round_.accepted
+            else claims.Decision(None, tuple(end.collisions(claim)))
+            for claim in group
+        }
+
+    return settle_group
+
+
+def unlinked_come_first(original: Any) -> Any:
+    class Shuffled(claims._Round):
+        def __init__(self, group: list[claims.Claim], holders: Any) -> None:
+            super().__init__(sorted(group, key=lambda claim: (claim.contact is not None, claim.order)), holders)
+
+    return Shuffled
+
+
+def higher_ids_come_first(original: Any) -> Any:
+    class Shuffled(claims._Round):
+        def __init__(self, group: list[claims.Claim], holders: Any) -> None:
+            super().__init__(sorted(group, key=lambda claim: (claim.contact is None, -claim.order)), holders)
+
+    return Shuffled
+
+
+def one_pass(original: Any) -> Any:
+    def skip_collisions(self: Any) -> None:
+        for place in range(len(self.claims)):
+            self._look_at(place, may_move=True)
+
+    return skip_collisions
+
+
+def last_field_remembered(original: Any) -> Any:
+    return lambda tables: original(tables[::-1])
+
+
+def names_one_holder(original: Any) -> Any:
+    return lambda self, claim: original(self, claim)[:1]
+
+
+def everything_stays(original: Any) -> Any:
+    return lambda self, foreign: np.ones(len(foreign), dtype=bool)
+
+
+def everybody_is_certain(original: Any) -> Any:
+    return lambda self, record, foreign, later: np.ones(self.count, dtype=bool)
+
+
+def takes_persons_handles_away(original: Any) -> Any:
+    def find_owners(self: Any) -> None:
+        original(self)
+        giver = self.stored_handles["giver"]
+        self.stored_handles = self.stored_handles.assign(giver=giver.where(giver != match.NONE, 0))
+
+    return find_owners
+
+
+def rewrites_everything(original: Any) -> Any:
+    return lambda source, accepted, rows: (np.ones(len(accepted), dtype=bool), original(source, accepted, rows)[1])
+
+
+def as_typed(original: Any) -> Any:
+    return lambda texts, _region: texts
+
+
+def reads_kind_as_typed(kind: str) -> Any:
+    return instead(transform, "_HANDLE_READERS", lambda readers: readers | {kind: as_typed(readers)})
+
+
+def forgets_extensions(original: Any) -> Any:
+    return lambda found, region: [text and text.partition(";")[0] for text in original(found, region)]
+
+
+def as_they_come(original: Any) -> Any:
+    def transformed(snapshot: pa.Table, columns: Any) -> Any:
+        numbers = pa.array([f"{at:09d}" for at in range(snapshot.num_rows)])
+        clean = original(snapshot.set_column(0, "Id", numbers), columns)
+        return replace(clean, records=clean.records.set_column(0, "external_id", snapshot["Id"]))
+
+    return transformed
+
+
+def first_page_only(original: Any) -> Any:
+    return lambda snapshot, columns: original(
+        pa.Table.from_batches(snapshot.to_batches()[:1], snapshot.schema), columns
+    )
+
+
+def handles_of_a_hundred(original: Any) -> Any:
+    def transformed(snapshot: pa.Table, columns: Any) -> Any:
+        clean = original(snapshot, columns)
+        return replace(clean, handles=clean.handles.filter(pc.less(clean.handles["record"], 100)))
+
+    return transformed
+
+
+MERGES = instead(match.Matching, "_follow_merges", without)
+
+DEFECTS = [
+    Defect("a merged contact's link does not move (4.11)", Invariant.SPECIFIED, MERGES, small_worlds, AFTERWARDS),
+    Defect(
+        "a chain of merges is followed one step (4.11)",
+        Invariant.SPECIFIED,
+        instead(match, "follow_chains", only_one_step),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "e-mails keep their letter case (3.6)",
+        Invariant.SPECIFIED,
+        reads_kind_as_typed("email"),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "twitter names keep their @ (3.6)",
+        Invariant.SPECIFIED,
+        reads_kind_as_typed("twitter"),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "extensions are forgotten (3.6)",
+        Invariant.SPECIFIED,
+        instead(transform, "read_phones", forgets_extensions),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "an unreadable field gives up what it gave (3.6)",
+        Invariant.SPECIFIED,
+        instead(match.Matching, "stays_unread", never_unreadable),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "the last field is remembered (4.10)",
+        Invariant.SPECIFIED,
+        instead(transform, "_first_of_each_handle", last_field_remembered),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "persons' handles are taken away (4.10)",
+        Invariant.SPECIFIED,
+        instead(match.Matching, "find_owners", takes_persons_handles_away),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "of two owners the first is taken (4.2)",
+        Invariant.ONE_HANDLE_ONE_CONTACT,
+        instead(match.Matching, "_found_by_handle", takes_the_first_owner),
+        small_worlds,
+        SHARED,
+    ),
+    Defect(
+        "contacts are not looked up by their link (4.1)",
+        Invariant.ONE_HANDLE_ONE_CONTACT,
+        instead(match.Matching, "find_linked", without),
+        small_worlds,
+        SHARED,
+    ),
+    Defect(
+        "a contact linked to another is taken over (4.2)",
+        Invariant.SPECIFIED,
+        instead(match.Matching, "_found_by_handle", takes_from_linked_contacts),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "contacts without a handle are created (4.4)",
+        Invariant.SPECIFIED,
+        instead(match.Matching, "leave_out_records_without_handle", without),
+        small_worlds,
+        ANSWERS,
+    ),
+    Defect(
+        "nobody looks who fills a wanted contact (4.7)",
+        Invariant.SPECIFIED,
+        instead(match.Matching, "_widen", without),
+        small_worlds,
+        ANSWERS,
+    ),
+    Defect(
+        "handles are never given up in time (4.7)",
+        Invariant.SPECIFIED,
+        instead(claims._Round, "_gives_up", always(value=False)),
+        small_worlds,
+        ANSWERS,
+    ),
+    Defect(
+        "handles are always given up (4.7)",
+        Invariant.ONE_HANDLE_ONE_CONTACT,
+        instead(claims._Round, "_gives_up", always(value=True)),
+        small_worlds,
+        SHARED,
+    ),
+    Defect(
+        "unlinked contacts come first (4.8)",
+        Invariant.SPECIFIED,
+        instead(claims, "_Round", unlinked_come_first),
+        small_worlds,
+        ANSWERS,
+    ),
+    Defect(
+        "higher ids come first (4.8)",
+        Invariant.SPECIFIED,
+        instead(claims, "_Round", higher_ids_come_first),
+        small_worlds,
+        ANSWERS,
+    ),
+    Defect(
+        "one pass only (4.9 a)",
+        Invariant.ONE_HANDLE_ONE_CONTACT,
+        instead(claims._Round, "skip_collisions", one_pass),
+        small_worlds,
+        SHARED,
+    ),
+    Defect(
+        "nobody is admitted any more (4.9 b)",
+        Invariant.NOBODY_SKIPPED_IN_VAIN,
+        instead(claims._Round, "admit_where_there_is_room", without),
+        small_worlds,
+        IN_VAIN,
+    ),
+    Defect(
+        "every contact is rewritten every night (4.12)",
+        Invariant.SECOND_RUN,
+        instead(plan, "_accounts", rewrites_everything),
+        small_worlds,
+        WRITES_NOTHING,
+    ),
+    Defect(
+        "what only a second round allows is left to the next night (4.9 c)",
+        Invariant.SECOND_RUN,
+        instead(claims, "_settle_group", one_round),
+        small_worlds,
+        SAME_ERRORS,
+    ),
+    Defect(
+        "one holder is named (4.13)",
+        Invariant.SPECIFIED,
+        instead(claims._EndState, "collisions", names_one_holder),
+        small_worlds,
+        ANSWERS,
+    ),
+    Defect(
+        "the code is of another collision (4.13)",
+        Invariant.SPECIFIED,
+        instead(transform, "SOURCE_ORDER", lambda was: was[::-1]),
+        small_worlds,
+        ANSWERS,
+    ),
+    Defect(
+        "whoever owns a handle never gives it up (4.7)",
+        Invariant.SPECIFIED,
+        instead(match.Matching, "_stays_for_certain", everything_stays),
+        small_worlds,
+        ANSWERS,
+    ),
+    Defect(
+        "whoever comes first is never skipped (4.9)",
+        Invariant.NOBODY_SKIPPED_IN_VAIN,
+        instead(match.Matching, "_is_certain", everybody_is_certain),
+        small_worlds,
+        IN_VAIN,
+    ),
+    Defect(
+        "who comes first is who arrives first (4.6)",
+        Invariant.ANY_ORDER,
+        instead(worlds, "transform", as_they_come),
+        any_order_and_any_pages,
+        SAME_PLAN,
+    ),
+    Defect(
+        "the last pages are dropped (4.6)",
+        Invariant.ANY_PAGES,
+        instead(worlds, "transform", first_page_only),
+        any_order_and_any_pages,
+        SAME_PLAN,
+    ),
+    Defect(
+        "a silent limit: only a hundred contacts have handles",
+        Invariant.UNRELATED,
+        instead(worlds, "transform", handles_of_a_hundred),
+        a_stranger,
+        SAME_ANSWERS,
+    ),
+]
