@@ -1,7 +1,6 @@
 """Defects that only a run that dies and is tried again shows, and only its mails. They get to the process that dies, too."""
 
 import os
-import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +18,7 @@ from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
 from tests.proof import dying, prove_crashes
 from tests.proof.conftest import Score
-from tests.proof.dying import DISK_FULL, KILLED, Attempt, Point
+from tests.proof.dying import FILES_STAY_SMALL, KILLED, Attempt, Kind, Point
 from tests.proof.seeded.defect import SEEDED_DEFECT, Defect, Invariant, Scene, instead, statement
 from tests.proof.seeded.in_the_store import HALF_COMMITTED
 from tests.whole_runs import Mailbox
@@ -34,14 +33,14 @@ def carry_out_with_a_defect(attempt: Attempt, environment: dict[str, str], told:
     dying.carry_out(attempt, environment, told)
 
 
-def at(task: str, kind: str, what: str) -> Callable[[list[Point]], list[Point]]:
+def at(task: str, kind: Kind, what: str = "") -> Callable[[list[Point]], list[Point]]:
     """The first such point."""
     return lambda points: [
         point for point in points if (point.task, point.kind) == (task, kind) and point.what.startswith(what)
     ][:1]
 
 
-def death(where: Callable[[list[Point]], list[Point]], how: str = KILLED) -> Scene:
+def death(where: Callable[[list[Point]], list[Point]], name: str, how: str = KILLED) -> Scene:
     """A run dies there and is tried again."""
 
     def scene(
@@ -54,19 +53,14 @@ def death(where: Callable[[list[Point]], list[Point]], how: str = KILLED) -> Sce
     ) -> None:
         mailbox.messages.clear()
         in_processes_too(monkeypatch)
-        monkeypatch.setattr(prove_crashes, "chosen", lambda points, _: with_an_empty_staging_place(where(points)))
+        monkeypatch.setattr(prove_crashes, "chosen", lambda _shape, _how, points: where(points))
         prove_crashes.test_a_run_that_dies_anywhere_and_is_tried_again_ends_as_if_nothing_had_happened(
-            two_nights, postgres, mailbox, score, tmp_path, monkeypatch, how
+            two_nights, postgres, mailbox, score, tmp_path, monkeypatch, prove_crashes.REST, how
         )
         assert score.tried[how] == 1, "there is no such point"
 
+    scene.__name__ = name
     return scene
-
-
-def with_an_empty_staging_place(points: list[Point]) -> list[Point]:
-    """What the undisturbed run staged would be taken for what the other one did."""
-    shutil.rmtree(os.environ["CONTACT_SYNC_STAGING"].removeprefix("file://"))
-    return points
 
 
 def in_processes_too(patch: pytest.MonkeyPatch) -> None:
@@ -83,7 +77,7 @@ def a_death_for_good(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     in_processes_too(monkeypatch)
-    monkeypatch.setattr(prove_crashes, "chosen", lambda points, _: at("match_contacts", "task", "begins")(points))
+    monkeypatch.setattr(prove_crashes, "first_of_each_kind", at("match_contacts", Kind.TASK_BEGINS))
     prove_crashes.test_a_run_that_died_for_good_is_taken_over_by_the_next(
         two_nights, postgres, mailbox, score, tmp_path, monkeypatch
     )
@@ -102,21 +96,16 @@ def staged_records_are_lost(
     )
 
 
-WHILE_APPLYING = death(at("load_contacts", "statement", "-- Records the outcome counts"))
-WHEN_APPLIED = death(at("load_contacts", "statement", "-- Merges facts of a step"))
-BEFORE_A_FILE = death(at("transform_contacts", "file", "records.parquet"), DISK_FULL)
-BEFORE_THE_MAIL = death(at("report_errors", "mail", "before"))
-AFTER_THE_MAIL = death(at("report_errors", "mail", "after"))
-AT_THE_END = death(lambda points: points[-1:])
-for scene, name in {
-    WHILE_APPLYING: "a death while the contacts are applied",
-    WHEN_APPLIED: "a death when the contacts are applied",
-    BEFORE_A_FILE: "the disk is full",
-    BEFORE_THE_MAIL: "a death before the mail",
-    AFTER_THE_MAIL: "a death after the mail",
-    AT_THE_END: "a death when all is done",
-}.items():
-    scene.__name__ = name
+WHILE_APPLYING = death(
+    at("load_contacts", Kind.WRITES, "-- Records the outcome counts"), "a death while the contacts are applied"
+)
+WHEN_APPLIED = death(
+    at("load_contacts", Kind.WRITES, "-- Merges facts of a step"), "a death when the contacts are applied"
+)
+WHILE_STAGING = death(at("transform_contacts", Kind.FILE), "the disk is full", FILES_STAY_SMALL)
+BEFORE_THE_MAIL = death(at("report_errors", Kind.MAIL), "a death before the mail")
+AFTER_THE_MAIL = death(at("report_errors", Kind.MAILED), "a death after the mail")
+AT_THE_END = death(at("report_errors", Kind.TASK_ENDS), "a death when all is done")
 
 
 def forgets_what_was_applied(original: Any) -> Any:
@@ -148,7 +137,7 @@ def new_message_id(original: Any) -> Any:
     )
 
 
-LIKE_THE_UNDISTURBED = "ends_as_if_nothing_had_happened: assert dump(store) == undisturbed"
+LIKE_THE_UNDISTURBED = "UndisturbedRun.compare: assert everything("
 ONE_MAIL = "look_at_mails: assert len(mailbox.messages) == 1"
 DEFECTS = [
     Defect(
@@ -169,8 +158,8 @@ DEFECTS = [
         "a full disk is not noticed",
         Invariant.DEATHS,
         instead(staging, "_write_local_file", says_nothing_of_a_full_disk),
-        BEFORE_A_FILE,
-        "ends_as_if_nothing_had_happened: assert point in gap",
+        WHILE_STAGING,
+        "UndisturbedRun.die: assert reached[-1].kind is Kind.FILE_CUT",
     ),
     Defect(
         "a dead run blocks the next (6.3)",
