@@ -144,7 +144,7 @@ def higher_ids_come_first(original: Any) -> Any:
 def one_pass(original: Any) -> Any:
     def skip_collisions(self: Any) -> None:
         for place in range(len(self.claims)):
-            self._look_at(place, may_move=True)
+            self._look_at(place)
 
     return skip_collisions
 
@@ -338,10 +338,10 @@ DEFECTS = [
     ),
     Defect(
         "nobody is admitted any more (4.9 b)",
-        Invariant.NOBODY_SKIPPED_IN_VAIN,
+        Invariant.ONE_HANDLE_ONE_CONTACT,
         instead(claims._Round, "admit_where_there_is_room", without),
         small_worlds,
-        IN_VAIN,
+        SHARED,
     ),
     Defect(
         "every contact is rewritten every night (4.12)",

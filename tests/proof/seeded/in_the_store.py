@@ -99,6 +99,18 @@ def as_errors_of_contacts(original: Any) -> Any:
     return warnings
 
 
+def without_the_last(original: Any) -> Any:
+    return lambda part, new, ids: original(part, new.slice(0, max(new.num_rows - 1, 0)), ids)
+
+
+def to_no_account(original: Any) -> Any:
+    def accounts(*arguments: Any) -> Any:
+        changed, facts = original(*arguments)
+        return changed, facts | {"account_id": facts["old_account_id"]}
+
+    return accounts
+
+
 def names_only_who_was_there(original: Any) -> Any:
     return lambda errors, *_: errors
 
@@ -180,6 +192,24 @@ IN_SQL: list[tuple[str, Any, Scene, str]] = [
         instead(load, "_with_created_holders", names_only_who_was_there),
         worlds_in_the_store,
         "after a run, who collides is named with holders that hold the handle",
+    ),
+    (
+        "custom fields that became empty stay as they were",
+        statement("update_records", FIELDS_KEPT, "stored.custom_fields || part_rows.custom_set"),
+        worlds_in_the_store,
+        "after a run, the store holds the values, links and accounts that the run's entries say",
+    ),
+    (
+        "the last handle of a portion is lost",
+        instead(load, "_new_handles", without_the_last),
+        worlds_in_the_store,
+        "after a run, the store holds the handles that the run's entries say, and none that they say are gone",
+    ),
+    (
+        "contacts belong to no account",
+        instead(plan, "_accounts", to_no_account),
+        worlds_in_the_store,
+        "after a run, whom it wrote belongs to the account that the sync set, a linked one, if it set one",
     ),
     (
         "contacts that were never linked stop syncing",
