@@ -7,11 +7,12 @@ import pytest
 
 from tests.proof.conftest import SCORES, Score
 from tests.proof.invariants import INVARIANTS
+from tests.proof.prove_concurrent_edits import evening, nights
 from tests.proof.prove_crashes import two_nights
 from tests.proof.seeded.catalogue import DEFECTS
 from tests.proof.seeded.defect import Defect, Invariant, Scene, catch, play
 
-__all__ = ["two_nights"]
+__all__ = ["evening", "nights", "two_nights"]
 
 
 def in_order(defects: Iterable[Defect]) -> list[Defect]:

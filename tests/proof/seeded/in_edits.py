@@ -2,42 +2,32 @@
 
 import threading
 from functools import cache
-from typing import Any
-
-import pytest
 
 from include.contact_sync import load
 from include.contact_sync.store import runs
 from tests.conftest import Store
-from tests.contact_sync.specification import World
 from tests.proof import prove_concurrent_edits
 from tests.proof.conftest import Score
+from tests.proof.meanwhile import LONG, Somebody
+from tests.proof.prove_concurrent_edits import EDITS, MEETINGS, Nights
 from tests.proof.seeded.defect import Defect, Invariant, Scene, always, instead, statement, without
-from tests.proof.seeded.in_the_store import FIELDS_KEPT
 
 
 @cache
-def edit_at(moment: str, what: str) -> Scene:
-    """Somebody makes one kind of edit at that moment of a load."""
+def edit_at(meeting: str, what: str) -> Scene:
+    """Somebody makes an edit when a run can be met there."""
 
-    def scene(store: Store, score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
-        every_edit = prove_concurrent_edits.edits
-
-        def chosen(world: World, draw: Any) -> list[prove_concurrent_edits.Edit]:
-            return [edit for edit in every_edit(world, draw) if edit.what == what]
-
-        monkeypatch.setattr(prove_concurrent_edits, "edits", chosen)
+    def scene(nights: Nights, score: Score) -> None:
+        (edit,) = [edit for edit in EDITS if edit.what == what]
+        met = MEETINGS[meeting]
         try:
-            prove_concurrent_edits.test_an_edit_is_neither_lost_nor_able_to_break_the_run(
-                store, score, monkeypatch, moment, "row by row"
-            )
-            assert score.tried["edits"], "there is no such edit"
+            nights.judge(edit, met.among(nights.moments()), score, holds=met.holds)
         finally:
             for thread in threading.enumerate():
-                if isinstance(thread, prove_concurrent_edits.Person):
-                    thread.join(prove_concurrent_edits.LONG)
+                if isinstance(thread, Somebody):
+                    thread.join(LONG)
 
-    scene.__name__ = f"somebody {what} {moment}"
+    scene.__name__ = f"somebody {what}, {meeting}"
     return scene
 
 
@@ -45,38 +35,34 @@ def runs_start_at_once(store: Store, score: Score) -> None:
     prove_concurrent_edits.test_of_runs_started_at_once_one_works_and_the_others_say_which(store, score)
 
 
-BETWEEN, HOLDING = "between plan and apply", prove_concurrent_edits.HOLDING
+PLANNED, LOCKED = "contacts: when the plan is made", "contacts: when the tables are locked"
+BEFORE_RELEASE = "contacts: before handles are released"
+HOLDING = "contacts: while the run waits for somebody's transaction"
 EDITS_UNSEEN = statement("fingerprint_contacts", "AS fingerprint", "IS NULL AS fingerprint")
 """The fingerprint is the same, whatever is there."""
+SAME = "Nights.judge: assert same"
 
 DEFECTS = [
     Defect(
         "who edited meanwhile is not looked at (6.2)",
         Invariant.NO_LOST_EDIT,
         EDITS_UNSEEN,
-        edit_at(BETWEEN, "unlinks a contact"),
-        "judge: assert ",
+        edit_at(PLANNED, "unlinks a contact"),
+        SAME,
     ),
     Defect(
         "a plan is applied to whatever is there (6.2)",
         Invariant.NO_FAILED_RUN,
         EDITS_UNSEEN,
-        edit_at(BETWEEN, "adds a contact with a handle"),
+        edit_at(PLANNED, "adds a contact with a handle that the run gives to another"),
         "StoreRefused: ",
     ),
     Defect(
         "the tables are not locked (6.2)",
         Invariant.NO_LOST_EDIT,
         instead(load, "_lock_tables", without),
-        edit_at("when the tables are locked", "unlinks a contact"),
-        "judge: assert ",
-    ),
-    Defect(
-        "custom fields that are not mapped are lost",
-        Invariant.NO_LOST_EDIT,
-        statement("update_records", FIELDS_KEPT, "part_rows.custom_set"),
-        edit_at(BETWEEN, "edits values that are not mapped"),
-        "look_at_values: assert ",
+        edit_at(BEFORE_RELEASE, "unlinks a contact"),
+        SAME,
     ),
     Defect(
         "a table is waited for while another is held (6.2)",
