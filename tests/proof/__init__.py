@@ -6,5 +6,6 @@ thousand worlds.
 them. `prove_concurrent_edits`: people who edit at every moment of a run. `prove_crashes`: death at every statement, file,
 call and mail. `prove_salesforce_faults`: whatever Salesforce does wrong. `prove_a_life`: all of that in any order.
 `prove_seeded_defects`: that the proofs catch what they are for, with the defects that are listed in `seeded`; `make
-mutate` asks the same of the pure core, change by change, with mutmut; `surviving_mutants.md` says why those that nobody notices are harmless.
+mutate` asks the same of the pure core, change by change, with mutmut; `surviving_mutants.md` says why those that nobody
+notices are harmless.
 """
