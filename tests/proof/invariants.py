@@ -69,11 +69,11 @@ INVARIANTS = {
     "after a run, the store holds the values, links and accounts that the run's entries say": f"""
         {STORED_NOW}
         SELECT part, entry.external_id, name FROM stored JOIN contact_store.sync_changes AS entry USING (part, record_id),
-            LATERAL jsonb_object_keys(old_values || new_values) AS name
-        WHERE run_id = {NEWEST_RUN} AND name <> 'handles' AND new_values -> name IS DISTINCT FROM stored.row -> name""",
+            LATERAL jsonb_object_keys(old_values::jsonb || new_values::jsonb) AS name
+        WHERE run_id = {NEWEST_RUN} AND name <> 'handles' AND new_values::jsonb -> name IS DISTINCT FROM stored.row -> name""",
     "after a run, the store holds the handles that the run's entries say, and none that they say are gone": f"""
         SELECT entry.external_id, handle FROM contact_store.sync_changes AS entry,
-            LATERAL (VALUES (true, new_values), (false, old_values)) AS said (is_given, told),
+            LATERAL (VALUES (true, new_values::jsonb), (false, old_values::jsonb)) AS said (is_given, told),
             LATERAL jsonb_to_recordset(told -> 'handles') AS handle (source text, handle text)
         WHERE run_id = {NEWEST_RUN} AND is_given <> EXISTS (
             SELECT FROM contact_store.contact_handles
