@@ -220,7 +220,15 @@ def place_of_file(path: Path) -> str:
 @contextmanager
 def watched(points: Points) -> Generator[None, None, None]:
     """Everything that a run does outside goes through `points`."""
-    seams = [*of_the_store(points), *of_frames(points), *of_the_rest(points)]
+    with put_in([*of_the_store(points), *of_frames(points), *of_the_rest(points)]):
+        yield
+
+
+Seams = list[tuple[Any, str, Callable[..., Any]]]
+
+
+@contextmanager
+def put_in(seams: Seams) -> Generator[None, None, None]:
     originals = [(owner, name, getattr(owner, name)) for owner, name, _ in seams]
     for owner, name, seam in seams:
         setattr(owner, name, seam)
@@ -229,9 +237,6 @@ def watched(points: Points) -> Generator[None, None, None]:
     finally:
         for owner, name, original in originals:
             setattr(owner, name, original)
-
-
-Seams = list[tuple[Any, str, Callable[..., Any]]]
 
 
 def of_the_store(points: Points) -> Seams:

@@ -8,8 +8,8 @@ is can be chosen. What a run then has to do depends on what it has already looke
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from include.contact_sync import conclude, flow
 from include.contact_sync.errors import AnotherRunIsActive
 from include.contact_sync.store.connection import SQL_FOLDER
 from tests.conftest import Store
-from tests.proof.dying import TASKS, do, watched
+from tests.proof.dying import TASKS, Kind, Seams, do, first_line, of_the_rest, of_the_store, put_in
 
 DAG_RUN = "manual__2026-06-02"
 LONG = 30.0
@@ -48,6 +48,7 @@ ONCE_LOCKED = {"sync_accounts": BEFORE_THE_SOURCE, "load_contacts": AFTER_THE_RU
 SOURCE_IS_READ = "-- Names what this transaction sees"
 """The statement at which the accounts whose contacts are fetched are seen."""
 
+TABLE_WAS_READ = "after a table was read"
 APPLIED = "-- Records the outcome counts of"
 """The last statement of a part, before it is committed."""
 
@@ -171,7 +172,7 @@ def until(is_so: Callable[[], object]) -> None:
 
 
 class Watch:
-    """Is told by `watched` what a run begins; lets somebody act at the chosen moment.
+    """Is told what a run begins, as `Points` are; lets somebody act at the chosen moment.
 
     `moments` are all there were. `possible`: as what the act may count, once it has happened.
     """
@@ -190,7 +191,7 @@ class Watch:
         self._passed = max(self._passed, QUIET.get(task, 0))
         self.task = task
 
-    def reach(self, kind: str, what: str, connection: object = None) -> None:
+    def reach(self, kind: str, what: str = "", session: int | None = None) -> None:
         """Somebody's own statements, and those that ask how things stand, are not the run's."""
         if isinstance(threading.current_thread(), Somebody) or getattr(self._in_here, "is_so", False):
             return
@@ -222,33 +223,31 @@ class Watch:
         return {self._passed, ONCE_LOCKED[self.task]} if locked else {self._passed}
 
 
-@contextmanager
-def watching(watch: Watch) -> Generator[None, None, None]:
-    """`watched`, and the tables that are read by ADBC too, one after the other."""
+def watching(watch: Watch) -> AbstractContextManager[None]:
+    """Everything that a run does outside goes through `watch`."""
+    return put_in([*of_the_store(watch), *of_tables(watch), *of_the_rest(watch)])  # type: ignore[arg-type]
+
+
+def of_tables(watch: Watch) -> Seams:
+    """The tables that are read by ADBC, one after the other."""
     execute, fetch = adbc.Cursor.execute, adbc.Cursor.fetch_arrow_table
     one_table = threading.Lock()
 
     def execute_(self: adbc.Cursor, statement: Any, *values: Any, **options: Any) -> Any:
-        is_table = "SELECT" in statement
-        if is_table:
+        if "SELECT" in statement:
             one_table.acquire()
-            watch.reach("table", f"{statement.partition(chr(10))[0]}")
+            watch.reach(Kind.FRAME, first_line(statement))
         return execute(self, statement, *values, **options)
 
     def fetch_(self: adbc.Cursor, *values: Any, **options: Any) -> Any:
         try:
             found = fetch(self, *values, **options)
-            watch.reach("table", "was read")
+            watch.reach(TABLE_WAS_READ, "was read")
             return found
         finally:
             one_table.release()
 
-    adbc.Cursor.execute, adbc.Cursor.fetch_arrow_table = execute_, fetch_
-    try:
-        with watched(watch):  # type: ignore[arg-type]
-            yield
-    finally:
-        adbc.Cursor.execute, adbc.Cursor.fetch_arrow_table = execute, fetch
+    return [(adbc.Cursor, "execute", execute_), (adbc.Cursor, "fetch_arrow_table", fetch_)]
 
 
 def run_watched(watch: Watch) -> None:

@@ -33,7 +33,7 @@ from tests.contact_sync.specification import Handle, World, linked_contact, sync
 from tests.contact_sync.worlds import FIELDS, SPELLINGS, UNREADABLE, spelled
 from tests.proof.chronicle import Chronicle, Read, Results, Row, unreadable_handles
 from tests.proof.conftest import Score
-from tests.proof.dying import watched
+from tests.proof.dying import address_of_store, watched
 from tests.proof.invariants import INVARIANTS, broken
 from tests.proof.meanwhile import beginning
 from tests.proof.nights import dump, fresh
@@ -138,13 +138,13 @@ class Cut:
         self.now = "accounts"
         self.is_done = False
 
-    def reach(self, kind: str, what: str, connection: psycopg.Connection | None = None) -> None:
+    def reach(self, kind: str, what: str = "", session: int | None = None) -> None:
         if what == beginning("fingerprint_contacts"):
             self.now = "contacts"
-        if not self.is_done and connection and (what, self.now) == (self.what, self.part):
+        if not self.is_done and session and (what, self.now) == (self.what, self.part):
             self.is_done = True
-            with psycopg.connect(connection.info.dsn, autocommit=True) as other:
-                other.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.info.backend_pid])
+            with psycopg.connect(address_of_store(), autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(%s, 5000)", [session])
 
 
 class Life(RuleBasedStateMachine):

@@ -30,13 +30,14 @@ from tests.contact_sync.applying import fill_store, open_run, read_store, run_wo
 from tests.contact_sync.specification import Contact, World, given, sync
 from tests.contact_sync.worlds import batch_of_worlds, settings_of, together
 from tests.proof.conftest import Score
-from tests.proof.dying import TASKS, Attempt, attempt_in_a_process
+from tests.proof.dying import TASKS, Attempt, Kind, Shape, attempt_in_a_process
 from tests.proof.invariants import broken
 from tests.proof.meanwhile import (
     AFTER_THE_RUN,
     BEFORE_THE_CONTACTS,
     LOCKED,
     LONG,
+    TABLE_WAS_READ,
     Edit,
     Moment,
     Person,
@@ -335,9 +336,10 @@ def test_an_edit_before_every_statement_page_and_call_of_a_run(nights: Nights, s
     for number, moment in enumerate(list(moments.values())[::EACH]):
         nights.judge(EDITS[number % len(EDITS)], moment, score)
         score.met[f"in {moment.task}"] += 1
-        score.met[f"before a {moment.kind}"] += 1
+        score.met[moment.kind] += 1
     score.expect([f"in {task}" for task in (*TASKS[:-1], "conclude")])
-    score.expect(f"before a {kind}" for kind in ("statement", "table", "copy", "commit", "call", "file"))
+    score.expect([Kind.READS, Kind.WRITES, Kind.FRAME, Kind.COPIES, Kind.FIRST_BLOCK, Kind.COMMITS, Kind.COMMITTED])
+    score.expect([TABLE_WAS_READ, Kind.LOGIN, Kind.COUNT, Kind.FIRST_REST_PAGE, Kind.FILE, Kind.FILE_WHOLE])
 
 
 EACH = int(os.environ.get("POINTS", "1"))
@@ -534,7 +536,7 @@ class Successor(Somebody):
     def act(self) -> None:
         gone = "UPDATE contact_store.sync_runs SET alive_until = now() - interval '1 s' WHERE state = 'running'"
         self.store.execute(gone)
-        self.code, _ = attempt_in_a_process(Attempt("scheduled__2026-06-03"), self.told)
+        self.code, _ = attempt_in_a_process(Attempt("scheduled__2026-06-03", Shape("REST")), self.told)
 
 
 @pytest.mark.usefixtures("mailbox")
