@@ -23,6 +23,8 @@ from tests.proof.conftest import Score
 from tests.proof.seeded.defect import Broken, Defect, Invariant, always, instead, without
 
 ENOUGH_BATCHES = 60
+FEWER_WORLDS = 40
+"""At once, and still more than a hundred contacts."""
 
 ANSWERS = "section 4: outcome, code and holders"
 AFTERWARDS = "section 4: the store afterwards"
@@ -72,11 +74,13 @@ def on_sound_stores(plan_for: Callable[..., Any]) -> Callable[..., Any]:
     return planned
 
 
-def any_order_and_any_pages(score: Score) -> None:
+def any_order_and_any_pages(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove_matching, "IN_A_BATCH", FEWER_WORLDS)
     prove_matching.test_any_order_and_any_page_size_give_the_same_plan(score)
 
 
-def a_stranger(score: Score) -> None:
+def a_stranger(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove_matching, "IN_A_BATCH", FEWER_WORLDS)
     prove_matching.test_an_unrelated_contact_changes_nothing_else(score)
 
 
