@@ -170,7 +170,7 @@ IN_SQL: list[tuple[str, Any, Scene, str]] = [
     ),
     (
         "errors that were resolved stay open",
-        statement("close_resolved_errors", "AND NOT EXISTS (", "AND false AND NOT EXISTS ("),
+        statement("close_resolved_errors", "AND closed_run IS NULL", "AND false AND closed_run IS NULL"),
         worlds_in_the_store,
         "the newest whole run left as many open errors on records as it counted",
     ),
