@@ -161,13 +161,18 @@ AS_MANY_AS_THERE_ARE = 9
 
 @pytest.fixture(params=KINDS)
 def api(request: pytest.FixtureRequest, organisation: Simulator, monkeypatch: pytest.MonkeyPatch) -> str:
-    """By which API the runs read, in pages of three."""
+    """By which API the runs read."""
+    read_by(request.param, organisation, monkeypatch)
+    return str(request.param)
+
+
+def read_by(api: str, organisation: Simulator, patch: pytest.MonkeyPatch) -> None:
+    """In pages of three."""
     organisation.control.change_options(page_size=3)
     pace = replace(IN_HASTE, job_seconds=0.3)
-    if request.param == "bulk":
+    if api == "bulk":
         pace = replace(pace, rest_rows=0, first_page_rows=3, page_rows=3)
-    monkeypatch.setattr(client, "Pace", lambda: pace)
-    return str(request.param)
+    patch.setattr(client, "Pace", lambda: pace)
 
 
 @pytest.fixture
@@ -175,15 +180,15 @@ def two_nights(
     api: str, organisation: Simulator, store: Store, staging: Staging, postgres: DatabaseServer
 ) -> Iterator[str]:
     """The template of the store to which the second night comes; contacts of a list view, no accounts."""
+    yield from nights_of_a_list_view(organisation, store, postgres)
+
+
+def nights_of_a_list_view(organisation: Simulator, store: Store, postgres: DatabaseServer) -> Iterator[str]:
     view = organisation.control.create_list_view(label=VIEW, where=EVERYBODY)
     contacts = {"mapping": MAPPING, "source": {"list_view": view}}
     accounts = {"enabled": False, "mapping": lines()}
-    yield from template(
-        organisation,
-        store,
-        postgres,
-        settings_with(accounts=accounts, contacts=contacts, maximum_contacts=AS_MANY_AS_THERE_ARE),
-    )
+    settings = settings_with(accounts=accounts, contacts=contacts, maximum_contacts=AS_MANY_AS_THERE_ARE)
+    yield from template(organisation, store, postgres, settings)
 
 
 @pytest.fixture

@@ -1,6 +1,15 @@
 """All seeded defects."""
 
-from tests.proof.seeded import in_deaths, in_edits, in_lives, in_matching, in_salesforce, in_the_store, in_values
+from tests.proof.seeded import (
+    in_deaths,
+    in_edits,
+    in_lives,
+    in_mails,
+    in_matching,
+    in_salesforce,
+    in_the_store,
+    in_values,
+)
 from tests.proof.seeded.defect import Defect
 
 DEFECTS: list[Defect] = [
@@ -11,4 +20,5 @@ DEFECTS: list[Defect] = [
     *in_salesforce.DEFECTS,
     *in_edits.DEFECTS,
     *in_values.DEFECTS,
+    *in_mails.DEFECTS,
 ]

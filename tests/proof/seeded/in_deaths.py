@@ -77,7 +77,7 @@ def a_death_for_good(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     in_processes_too(monkeypatch)
-    monkeypatch.setattr(prove_crashes, "first_of_each_kind", at("match_contacts", Kind.TASK_BEGINS))
+    monkeypatch.setattr(prove_crashes, "some_of_each_kind", at("match_contacts", Kind.TASK_BEGINS))
     prove_crashes.test_a_run_that_died_for_good_is_taken_over_by_the_next(
         two_nights, postgres, mailbox, score, tmp_path, monkeypatch
     )

@@ -1,6 +1,6 @@
 """Defects of whole runs, looked for in a short life: Salesforce, people and settings change, runs happen and fail."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,27 +18,59 @@ from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
 from tests.proof.conftest import Score
 from tests.proof.prove_a_life import MAPPINGS, PEOPLE, Life, Place
-from tests.proof.seeded.defect import Defect, Invariant, every, instead, statement, without
+from tests.proof.seeded.defect import Defect, Invariant, Scene, every, instead, statement, without
 from tests.proof.seeded.in_matching import takes_persons_handles_away
 from tests.proof.seeded.in_the_store import FIELDS_KEPT, again_every_night
 
 
-def a_short_life(
-    organisation: Simulator, store: Store, staging: Staging, postgres: DatabaseServer, score: Score, tmp_path: Path
-) -> None:
-    """Something of what happens between runs, and every kind of run."""
-    life = Life(Place(organisation, store, postgres, score, tmp_path))
-    life.begin(PEOPLE)
-    life.run_once()
+def short_life(live: Callable[[Life], None]) -> Scene:
+    """Somebody's life up to the first run, and then something of what happens between runs."""
+
+    def scene(
+        organisation: Simulator, store: Store, staging: Staging, postgres: DatabaseServer, score: Score, tmp_path: Path
+    ) -> None:
+        life = Life(Place(organisation, store, postgres, score, tmp_path))
+        life.begin(PEOPLE)
+        life.run_once()
+        live(life)
+
+    scene.__name__ = f"a short life: {live.__name__}"
+    return scene
+
+
+@short_life
+def settings_change(life: Life) -> None:
     life.settings_are_chosen(MAPPINGS[1], "synced accounts", maps_values=False)
     life.run_once()
+
+
+@short_life
+def a_run_fails(life: Life) -> None:
     life.newcomer()
     life.run_fails_and_is_repeated("Salesforce answers no query", goes_on=False)
+
+
+@short_life
+def a_run_is_tried_out(life: Life) -> None:
     life.newcomer()
     life.run_dry()
+
+
+@short_life
+def people_edit(life: Life) -> None:
     life.a_person_works_on_a_synced_contact()
+
+
+@short_life
+def somebody_leaves(life: Life) -> None:
+    life.newcomer()
+    life.run_once()
     life.somebody_enters_or_leaves_the_view(0, "Silver")
     life.run_twice()
+
+
+@short_life
+def people_merge(life: Life) -> None:
     life.a_merge_is_held_up_by_a_contact_of_a_persons()
 
 
@@ -91,14 +123,14 @@ DEFECTS = [
         "the settings that were saved first are used",
         Invariant.LIFE_AS_SPECIFIED,
         statement("load_newest_settings", "DESC", "ASC"),
-        a_short_life,
+        settings_change,
         "Life.apply: assert ",
     ),
     Defect(
         "a list view's filter is not used (2.3)",
         Invariant.LIFE_AS_SPECIFIED,
         instead(client, "read_filter", lambda _: lambda *_: Filter()),
-        a_short_life,
+        somebody_leaves,
         "Life.apply: assert dict(self.store.execute(entries",
     ),
     Defect(
@@ -109,56 +141,56 @@ DEFECTS = [
             "UPDATE contact_store.{table} SET not_syncing_since = now()",
             "DELETE FROM contact_store.{table}",
         ),
-        a_short_life,
+        somebody_leaves,
         "Life.look: assert self.chronicle.differences(self.store) == {}",
     ),
     Defect(
         "a merged contact stays linked to who is gone (4.11)",
         Invariant.LIFE_AS_SPECIFIED,
         instead(match.Matching, "_follow_merges", without),
-        a_short_life,
+        people_merge,
         "Life.apply: assert dict(self.store.execute(entries",
     ),
     Defect(
         "handles that people added are given up (4.10)",
         Invariant.PERSONS_EDITS,
         instead(match.Matching, "find_owners", takes_persons_handles_away),
-        a_short_life,
+        people_edit,
         "Life.look: assert self.chronicle.differences(self.store) == {}",
     ),
     Defect(
         "custom fields of people's own are overwritten (3.4)",
         Invariant.PERSONS_EDITS,
         statement("update_records", FIELDS_KEPT, "part_rows.custom_set"),
-        a_short_life,
+        people_edit,
         "Life.look: assert self.chronicle.differences(self.store) == {}",
     ),
     Defect(
         "what cannot be read counts as empty",
         Invariant.FAILED_RUNS,
         every(instead(client, "count_records", counts_nobody), instead(client, "read_by_rest", reads_nobody)),
-        a_short_life,
+        a_run_fails,
         'Life.run_fails_and_is_repeated: assert failed.state == "failed"',
     ),
     Defect(
         "everybody counts as gone where reading fails",
         Invariant.FAILED_RUNS,
         instead(flow, "sync_accounts", everybody_has_left),
-        a_short_life,
+        a_run_fails,
         "Life.fails: assert {name: after[name] for name in kept}",
     ),
     Defect(
         "a dry run writes",
         Invariant.DRY_RUNS,
         instead(flow, "_finish_part", writes_in_dry_runs),
-        a_short_life,
+        a_run_is_tried_out,
         "Life.run_dry: assert row_versions(self.store) == before",
     ),
     Defect(
         "who stopped syncing is written anew each time (4.12)",
         Invariant.REPEATED_RUNS,
         instead(plan, "_stopped", again_every_night),
-        a_short_life,
+        somebody_leaves,
         "Life.run_twice: assert row_versions(self.store) == before",
     ),
 ]

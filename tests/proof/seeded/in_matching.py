@@ -12,6 +12,9 @@ import pyarrow.compute as pc
 import pytest
 
 from include.contact_sync import claims, match, plan, transform
+from include.contact_sync.columns import Columns, Part, ValueColumn
+from include.contact_sync.settings import Settings
+from include.contact_sync.transform import join_present, json_strings, wrapped
 from tests.contact_sync import agreement, worlds
 from tests.contact_sync.specification import World
 from tests.contact_sync.worlds import batch_of_worlds
@@ -20,6 +23,8 @@ from tests.proof.conftest import Score
 from tests.proof.seeded.defect import Broken, Defect, Invariant, always, instead, without
 
 ENOUGH_BATCHES = 60
+FEWER_WORLDS = 40
+"""At once, and still more than a hundred contacts."""
 
 ANSWERS = "section 4: outcome, code and holders"
 AFTERWARDS = "section 4: the store afterwards"
@@ -69,11 +74,13 @@ def on_sound_stores(plan_for: Callable[..., Any]) -> Callable[..., Any]:
     return planned
 
 
-def any_order_and_any_pages(score: Score) -> None:
+def any_order_and_any_pages(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove_matching, "IN_A_BATCH", FEWER_WORLDS)
     prove_matching.test_any_order_and_any_page_size_give_the_same_plan(score)
 
 
-def a_stranger(score: Score) -> None:
+def a_stranger(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prove_matching, "IN_A_BATCH", FEWER_WORLDS)
     prove_matching.test_an_unrelated_contact_changes_nothing_else(score)
 
 
@@ -149,6 +156,16 @@ def one_pass(original: Any) -> Any:
     return skip_collisions
 
 
+def until_nobody_is_skipped(original: Any) -> Any:
+    def skip_collisions(self: Any) -> None:
+        before = None
+        while before != len(self.accepted):
+            before = len(self.accepted)
+            one_pass(original)(self)
+
+    return skip_collisions
+
+
 def last_field_remembered(original: Any) -> Any:
     return lambda tables: original(tables[::-1])
 
@@ -211,6 +228,59 @@ def handles_of_a_hundred(original: Any) -> Any:
         return replace(clean, handles=clean.handles.filter(pc.less(clean.handles["record"], 100)))
 
     return transformed
+
+
+def links_of_the_fields_that_are_there(original: Any) -> Any:
+    def resolved(part: Part, settings: Settings, types: dict[str, str], missing: set[str]) -> Columns:
+        columns: Columns = original(part, settings, types, missing)
+        feeding = [line.salesforce_field for line in settings.contacts.mapping if line.field == "url"]
+        there = tuple(name for name in feeding if name not in missing)
+        if not there or len(there) == len(feeding):
+            return columns
+        return replace(columns, fields=(*columns.fields, ValueColumn("links", there, ("string",) * len(there))))
+
+    return resolved
+
+
+def each_link_as_often_as_given(original: Any) -> Any:
+    return lambda fields: wrapped("[", join_present([json_strings(field) for field in fields]), "]")
+
+
+def empties_what_it_cannot_read(original: Any) -> Any:
+    return lambda matching, name, accepted, new, old: new
+
+
+def keeps_what_is_empty_now(original: Any) -> Any:
+    return lambda matching, name, accepted, new, old: pc.coalesce(original(matching, name, accepted, new, old), old)
+
+
+def with_account(chosen: Callable[[dict[str, pa.Array]], pa.Array]) -> Callable[[Any], Any]:
+    """Contacts belong to another account than they should."""
+
+    def defect(original: Any) -> Any:
+        def accounts(*arguments: Any) -> Any:
+            changed, facts = original(*arguments)
+            return changed, facts | {"account_id": chosen(facts)}
+
+        return accounts
+
+    return defect
+
+
+def the_synced_one(facts: dict[str, pa.Array]) -> pa.Array:
+    return facts["synced_account_id"]
+
+
+def the_synced_or_the_old_one(facts: dict[str, pa.Array]) -> pa.Array:
+    return pc.coalesce(facts["synced_account_id"], facts["old_account_id"])
+
+
+def the_old_one(facts: dict[str, pa.Array]) -> pa.Array:
+    return facts["old_account_id"]
+
+
+def the_old_one_if_any(facts: dict[str, pa.Array]) -> pa.Array:
+    return pc.coalesce(facts["old_account_id"], facts["account_id"])
 
 
 MERGES = instead(match.Matching, "_follow_merges", without)
@@ -337,6 +407,13 @@ DEFECTS = [
         SHARED,
     ),
     Defect(
+        "passes end where nobody is skipped (4.9 a)",
+        Invariant.ONE_HANDLE_ONE_CONTACT,
+        instead(claims._Round, "skip_collisions", until_nobody_is_skipped),
+        small_worlds,
+        SHARED,
+    ),
+    Defect(
         "nobody is admitted any more (4.9 b)",
         Invariant.ONE_HANDLE_ONE_CONTACT,
         instead(claims._Round, "admit_where_there_is_room", without),
@@ -384,6 +461,48 @@ DEFECTS = [
         instead(match.Matching, "_is_certain", everybody_is_certain),
         small_worlds,
         IN_VAIN,
+    ),
+    Defect(
+        "a value that does not fit empties what is stored (3.5)",
+        Invariant.SPECIFIED,
+        instead(plan, "_keep_unreadable", empties_what_it_cannot_read),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "an empty value leaves what is stored (3.4)",
+        Invariant.SPECIFIED,
+        instead(plan, "_keep_unreadable", keeps_what_is_empty_now),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "an account that a person set is taken away (5)",
+        Invariant.SPECIFIED,
+        instead(plan, "_accounts", with_account(the_synced_one)),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "an account that the sync set stays (5)",
+        Invariant.SPECIFIED,
+        instead(plan, "_accounts", with_account(the_synced_or_the_old_one)),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "web links are replaced while one of their fields is missing (4.10)",
+        Invariant.SPECIFIED,
+        instead(worlds, "resolve_columns", links_of_the_fields_that_are_there),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "a web link is kept as often as it is given (4.10)",
+        Invariant.SPECIFIED,
+        instead(transform, "_links", each_link_as_often_as_given),
+        small_worlds,
+        AFTERWARDS,
     ),
     Defect(
         "who comes first is who arrives first (4.6)",

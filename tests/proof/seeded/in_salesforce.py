@@ -1,7 +1,8 @@
 """Defects of how a run takes what Salesforce does wrong, and what administrators change there."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -17,23 +18,29 @@ from include.contact_sync.salesforce.soql import Filter
 from include.contact_sync.staging import Staging
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
-from tests.proof import prove_salesforce_faults
+from tests.proof import prove_salesforce_faults as faulty
 from tests.proof.conftest import Score
 from tests.proof.seeded.defect import Defect, Invariant, Plant, Scene, every, instead, without
 from tests.proof.seeded.in_lives import everybody_has_left
 
 
-def second_night(way: str) -> Callable[..., Any]:
-    """The fixture of the proof, for one of Salesforce's interfaces."""
-    return contextmanager(
-        lambda organisation, store, postgres, patch: prove_salesforce_faults.second_night(
-            way, organisation, store, postgres, patch
-        )
-    )
+@contextmanager
+def second_night(
+    api: str, organisation: Simulator, store: Store, postgres: DatabaseServer, patch: pytest.MonkeyPatch
+) -> Generator[str]:
+    """The proof's two nights, by one of Salesforce's interfaces; of faults only the first failure counts."""
+    patch.setattr(faulty, "refuse", the_first)
+    faulty.read_by(api, organisation, patch)
+    yield from faulty.nights_of_a_list_view(organisation, store, postgres)
+
+
+def the_first(failures: list[Exception]) -> None:
+    for failure in failures:
+        raise failure
 
 
 @cache
-def fault(name: str, kind: str, way: str, lasting: str = "once") -> Scene:
+def fault(name: str, kind: str, api: str, lasting: str = "once") -> Scene:
     """A fault at the calls of one kind."""
 
     def scene(
@@ -44,22 +51,14 @@ def fault(name: str, kind: str, way: str, lasting: str = "once") -> Scene:
         score: Score,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        table = "ONCE" if lasting == "once" else "FOR_EVER"
-        codes = getattr(prove_salesforce_faults, table)[name]
-        worth = prove_salesforce_faults.calls_worth_disturbing
-        monkeypatch.setattr(prove_salesforce_faults, table, {name: codes})
-        monkeypatch.setattr(
-            prove_salesforce_faults,
-            "calls_worth_disturbing",
-            lambda organisation: {number: each for number, each in worth(organisation).items() if each == kind},
-        )
-        with second_night(way)(organisation, store, postgres, monkeypatch) as template:
-            prove_salesforce_faults.test_a_fault_at_any_call_changes_nothing_in_the_end(
-                template, organisation, postgres, score, monkeypatch, lasting
+        monkeypatch.setattr(faulty, "FAULTS", {name: replace(faulty.FAULTS[name], at={kind})})
+        with second_night(api, organisation, store, postgres, monkeypatch) as template:
+            faulty.test_a_fault_at_any_call_changes_nothing_in_the_end(
+                template, api, organisation, postgres, score, monkeypatch, lasting
             )
-        assert score.tried["faults"], "there is no such call"
+        assert score.tried["runs with a fault"], "there is no such call"
 
-    scene.__name__ = f"{name} {lasting} at {kind} by {way}"
+    scene.__name__ = f"{name} {lasting} at {kind} by {api}"
     return scene
 
 
@@ -75,27 +74,13 @@ def change(name: str) -> Scene:
         score: Score,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        with second_night("rest")(organisation, store, postgres, monkeypatch) as template:
-            prove_salesforce_faults.test_what_is_changed_in_salesforce_stops_a_run_or_is_left_out(
-                template, organisation, postgres, score, monkeypatch, name
+        with second_night("rest", organisation, store, postgres, monkeypatch) as template:
+            faulty.test_what_is_changed_in_salesforce_stops_a_run_or_is_left_out(
+                template, "rest", organisation, postgres, score, monkeypatch, name
             )
 
     scene.__name__ = name
     return scene
-
-
-def the_source_grows_too_large(
-    organisation: Simulator,
-    store: Store,
-    staging: Staging,
-    postgres: DatabaseServer,
-    score: Score,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with second_night("rest")(organisation, store, postgres, monkeypatch) as template:
-        prove_salesforce_faults.test_a_source_that_has_grown_too_large_changes_nothing(
-            template, organisation, postgres, score, monkeypatch
-        )
 
 
 def nobody_counts(original: Any) -> Any:
@@ -158,63 +143,66 @@ def never_logs_in_again(original: Any) -> Any:
 
 
 UNCOUNTED: Plant = instead(client, "balanced", nobody_counts)
-FAULTY = "test_a_fault_at_any_call_changes_nothing_in_the_end: assert "
-UNDISTURBED, RIGHT_CODE = FAULTY + "tables(store) == undisturbed", FAULTY + "found and found <= codes"
+UNDISTURBED, SUCCEEDED = "recovered: assert dump(store) == night.after", "recovered: assert (concluded.run.state"
+FAILED, RIGHT_CODE = "failed: assert (concluded.run.state", "failed: assert store.execute(OPEN_RUN_ERRORS) == errors"
+UNTOUCHED = "changes_nothing_in_the_end: assert untouched(dump(store)) == untouched(night.before)"
+EXPIRED = fault("session expired (JSON) during the download", "next page", "rest")
+FAILING = fault("500", "next page", "rest", "for ever")
 DEFECTS = [
     Defect(
         "a duplicate page is taken in place of the one that is missing (6.4)",
         Invariant.RECOVERS,
         every(UNCOUNTED, instead(flow, "_snapshot", each_once)),
-        fault("duplicate_page", "bulk_results", "bulk"),
+        fault("duplicate page", "results", "bulk"),
         UNDISTURBED,
     ),
     Defect(
         "a page with a wrong count is taken (6.4)",
         Invariant.RECOVERS,
         every(UNCOUNTED, instead(bulk, "_read_page", takes_what_comes)),
-        fault("drop_rows", "bulk_results", "bulk"),
+        fault("row missing from a page", "results", "bulk"),
         UNDISTURBED,
     ),
     Defect(
         "pages behind an expired session are lost (6.4)",
         Invariant.RECOVERS,
         every(UNCOUNTED, instead(client, "read_by_rest", ends_quietly)),
-        fault("session_expired", "query_more", "rest"),
+        EXPIRED,
         UNDISTURBED,
     ),
     Defect(
         "a dead locator ends the reading quietly (6.4)",
         Invariant.RECOVERS,
         every(UNCOUNTED, instead(client, "read_by_bulk", ends_quietly)),
-        fault("dead_locator", "bulk_results", "bulk"),
+        fault("dead locator", "results", "bulk"),
         UNDISTURBED,
     ),
     Defect(
         "an expired session is not renewed",
         Invariant.RECOVERS,
         instead(session.Session, "_log_in_again", never_logs_in_again),
-        fault("session_expired", "query_more", "rest"),
-        RIGHT_CODE,
+        EXPIRED,
+        SUCCEEDED,
     ),
     Defect(
         "what was read is enough when Salesforce fails",
         Invariant.FAILS_WHOLE,
         every(UNCOUNTED, instead(client, "read_by_rest", gives_up_quietly)),
-        fault("server_error", "query_more", "rest", "for ever"),
-        UNDISTURBED,
+        FAILING,
+        FAILED,
     ),
     Defect(
         "contacts count as gone until they are read",
         Invariant.FAILS_WHOLE,
         instead(flow, "extract_contacts", everybody_has_left),
-        fault("server_error", "query_more", "rest", "for ever"),
-        FAULTY + "tables(store) == before",
+        FAILING,
+        UNTOUCHED,
     ),
     Defect(
         "the API limit counts as an outage (7)",
         Invariant.RIGHT_CODE,
         instead(faults, "_LIMITS", lambda _: frozenset()),
-        fault("request_limit", "query_more", "rest", "for ever"),
+        fault("API limit", "next page", "rest", "for ever"),
         RIGHT_CODE,
     ),
     Defect(
@@ -222,20 +210,20 @@ DEFECTS = [
         Invariant.CHANGES_NOTICED,
         instead(client, "read_filter", takes_the_whole_object),
         change("the list view is deleted"),
-        'test_what_is_changed_in_salesforce_stops_a_run_or_is_left_out: assert moment, "a change',
+        FAILED,
     ),
     Defect(
         "a field that is gone is not reported (3.3)",
         Invariant.CHANGES_NOTICED,
         instead(flow, "_field_errors", lambda original: lambda missing: original([])),
         change("a mapped field is deleted"),
-        'test_what_is_changed_in_salesforce_stops_a_run_or_is_left_out: assert moment, "a change',
+        "went_on_without: assert store.execute(OPEN_RUN_ERRORS) ==",
     ),
     Defect(
         "nobody looks how large the source is (1.5)",
         Invariant.TOO_LARGE,
         instead(extract._Reader, "_refuse_too_many", without),
-        the_source_grows_too_large,
-        "test_a_source_that_has_grown_too_large_changes_nothing: assert sync(",
+        change("the source grows too large"),
+        FAILED,
     ),
 ]
