@@ -29,7 +29,7 @@ from include.contact_sync.salesforce import Salesforce
 from include.contact_sync.settings import Settings
 from include.contact_sync.staging import RunStaging, Staging
 from include.contact_sync.store import error_book, runs, settings_versions
-from include.contact_sync.store.connection import connect, own_transaction, unavailable
+from include.contact_sync.store.connection import connect, own_transaction, session_is_gone, unavailable
 from include.contact_sync.store.migrations import migrate
 from include.contact_sync.store.records import read_fingerprint, read_linked_accounts, read_stored_records
 from include.contact_sync.store.runs import Run
@@ -268,8 +268,10 @@ def _step(run_id: int, name: str, part: Literal["run", "accounts", "contacts"]) 
         with connect() as connection:
             record_run_error(connection, run, part, error)
         raise
-    except psycopg.OperationalError as gone:
-        raise unavailable(gone) from gone
+    except psycopg.OperationalError as failure:
+        if session_is_gone(failure):
+            raise unavailable(failure) from failure
+        raise
     pa.default_memory_pool().release_unused()  # or the next step of the same process has it on top of its own
     measured = {
         "seconds": round(time.monotonic() - started, 3),

@@ -186,10 +186,12 @@ def _take_off_keys(cursor: psycopg.Cursor, plan: Plan) -> bool:
     """Whether a load that writes a large share of all handles has its keys checked and built at once, at its end.
 
     A first sync of a million contacts gets much shorter by it; nobody can read the two tables meanwhile.
-    Where somebody else's tables or views lean on the keys, they stay on.
+    Where somebody else's tables, views or replicas lean on the keys, they stay on.
     """
-    row = cursor.execute(sql("count_handles_roughly")).fetchone()
-    if row is None or plan.handles.num_rows < max(MANY_HANDLES, row[0] // 2):
+    (known,) = cursor.execute(sql("count_handles_roughly")).fetchone() or (0,)
+    if plan.handles.num_rows < max(MANY_HANDLES, known // 2):
+        return False
+    if cursor.execute(sql("keys_are_needed")).fetchone() == (True,):
         return False
     try:
         with cursor.connection.transaction():

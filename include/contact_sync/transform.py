@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.contact_sync.columns import SOURCE_ORDER, Columns, HandleColumn, Part, ValueColumn
+from include.contact_sync.errors import RunRefused
 from include.contact_sync.phones import read_phones
 from include.contact_sync.settings import CustomFieldType
 
@@ -28,6 +29,9 @@ LONGEST_HANDLE = 500
 
 READERS = 3
 """Columns that are read at the same time: Arrow works while Python waits for phones or reads other texts."""
+
+MOST_TEXT = 2**31 - 1
+"""Bytes of one field in all records together."""
 
 NUMBER_TYPES = frozenset({"double", "currency", "percent", "int", "long"})
 _SPACE = r"\s\p{Z}\x0b\x1c-\x1f\x{85}"
@@ -362,7 +366,10 @@ def _unread(raw: pa.Array, values: pa.Array) -> pa.Array:
 
 
 def _text(snapshot: pa.Table, name: str) -> pa.Array:
+    """A column in one piece, as which Arrow takes 2 GB of text."""
     column = snapshot[name].cast(pa.string())
+    if column.nbytes > MOST_TEXT:
+        raise RunRefused(f"{name} holds more than 2 GB of text in all; map a shorter field, or choose a smaller source")
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 

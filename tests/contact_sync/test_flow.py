@@ -702,6 +702,39 @@ def test_a_run_that_is_interrupted_or_fails_unforeseen_leaves_the_store_to_the_n
     assert sync(settings_with()).run.state == "succeeded"
 
 
+@pytest.mark.parametrize("odd", ["\\u0000", "\\ud800"], ids=["NUL", "half a surrogate pair"])
+@pytest.mark.parametrize(
+    ("method", "path", "status", "body", "code"),
+    [
+        (
+            "GET",
+            "FROM.Contact",
+            400,
+            '[{"message":"bad%s thing","errorCode":"MALFORMED_QUERY"}]',
+            "list_view_not_usable",
+        ),
+        (
+            "GET",
+            "/sobjects/Contact/describe",
+            503,
+            '[{"message":"busy%s","errorCode":"SERVER_UNAVAILABLE"}]',
+            "salesforce_unavailable",
+        ),
+        ("GET", "FROM.Contact", 403, '[{"message":"too%s many","errorCode":"REQUEST_LIMIT_EXCEEDED"}]', "api_limit"),
+        ("POST", "/services/oauth2/token", 400, '{"error":"invalid_grant","error_description":"no%s"}', "login_failed"),
+    ],
+)
+def test_a_reason_of_salesforces_that_cannot_be_stored_is_still_an_error_with_its_code(
+    organisation: Simulator, store: Store, odd: str, method: str, path: str, status: int, body: str, code: str
+) -> None:
+    three_people(organisation)
+    values = {"status": status, "body": body.replace("%s", odd), "headers": {"Content-Type": "application/json"}}
+    organisation.control.add_fault(do="answer", method=method, path=path, times=0, values=values)
+    failed = sync(settings_with(accounts={"enabled": False}, contacts={"source": {"list_view": MY_CONTACTS_VIEW}}))
+    assert failed.run.state == "failed"
+    assert open_errors(store) == {code: 1}
+
+
 def test_a_session_that_is_ended_in_the_middle_of_a_step_is_told_as_a_store_that_went_away(
     organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -364,6 +364,14 @@ def test_a_large_load_leaves_keys_alone_that_others_lean_on(store: Store, monkey
     assert keys(store) == before
 
 
+def test_a_large_load_leaves_the_keys_of_published_tables_alone(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its key PostgreSQL refuses to delete from a table that is published."""
+    load(Part.CONTACTS, [ann()])
+    monkeypatch.setattr(load_module, "MANY_HANDLES", 0)
+    store.execute("CREATE PUBLICATION theirs FOR ALL TABLES")
+    assert load(Part.CONTACTS, [ann(Email="new@example.com")])["updated"] == 1
+
+
 def keys(store: Store) -> list[tuple]:
     return store.execute(
         "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from include.contact_sync import transform as transform_module
 from include.contact_sync.columns import Columns, Part, resolve_columns
+from include.contact_sync.errors import RunRefused
 from include.contact_sync.settings import parse_settings
 from include.contact_sync.transform import LONGEST_HANDLE, CleanRecords, transform
 from tests.whole_runs import lines
@@ -514,3 +516,11 @@ def test_a_snapshot_in_many_chunks_reads_like_one() -> None:
     )
     chunked = pa.concat_tables([table.slice(at, 3) for at in range(0, 26, 3)])
     assert transform(chunked, columns_for("email")) == transform(table, columns_for("email"))
+
+
+def test_a_field_with_more_text_than_arrow_takes_in_one_piece_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transform_module, "MOST_TEXT", 100)
+    with pytest.raises(RunRefused, match="Description holds more than 2 GB of text in all"):
+        value_of("description", "x" * 200)

@@ -52,10 +52,13 @@ class Refusal:
 
     @property
     def reason(self) -> str:
-        """Salesforce's reason in one short line: without the query it quotes, which may hold a filter's values."""
+        """Salesforce's reason in one short line: without the query it quotes, which may hold a filter's values.
+
+        What cannot be printed, such as NUL or half a surrogate pair, could not be stored and is left out.
+        """
         message = " ".join(_ADVICE.sub("", _CARET_BLOCK.sub("", self.message)).split())
         told = ": ".join(part for part in (self.code, message[:_LONGEST_REASON]) if part)
-        return told or (f"HTTP {self.status}" if self.status else "no reason given")
+        return "".join(filter(str.isprintable, told)) or (f"HTTP {self.status}" if self.status else "no reason given")
 
 
 class Refused(RetryableError):

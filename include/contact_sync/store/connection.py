@@ -108,6 +108,11 @@ def own_transaction(connection: psycopg.Connection) -> Generator[psycopg.Cursor]
         yield cursor
 
 
+def session_is_gone(failure: psycopg.OperationalError) -> bool:
+    """Whether the server ended the session or cannot be heard any more; a deadlock or a full disk is something else."""
+    return failure.sqlstate is None or failure.sqlstate.startswith(("08", "57P"))
+
+
 def unavailable(failure: Exception, conn_id: str = "contacts_db") -> StoreUnavailable:
     """What the driver says of a store that cannot be reached or went away, as an error that names the connection."""
     reason = str(failure).strip().partition("\n")[0]

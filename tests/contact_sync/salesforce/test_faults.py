@@ -78,6 +78,13 @@ def test_a_reason_names_the_field_and_never_repeats_the_query() -> None:
     assert refused.detail == "INVALID_FIELD: No such column 'BadField' on entity 'Account'."
 
 
+@pytest.mark.parametrize("odd", ["\0", "\ud800", "\x1b", "\x07"])
+def test_a_reason_leaves_out_what_cannot_be_stored_or_printed(odd: str) -> None:
+    assert Refusal(400, f"MALFORMED{odd}_QUERY", f"bad{odd} thing \N{WAVING HAND SIGN}").reason == (
+        "MALFORMED_QUERY: bad thing \N{WAVING HAND SIGN}"
+    )
+
+
 def test_a_reason_without_words_is_the_status() -> None:
     assert Refusal(503, "", "").reason == "HTTP 503"
     assert Refusal(0, "", "").reason == "no reason given"
