@@ -323,6 +323,8 @@ def test_every_edit_at_every_moment_at_which_a_run_can_be_met(nights: Nights, sc
         if not meeting.holds or each.tables & LOCKED[meeting.task]:
             nights.judge(each, meeting.among(moments), score, holds=meeting.holds)
             score.met[name] += 1
+    if EACH > 1:  # a sample need not hold everything
+        return
     score.expect([each.what for each in edits])
     score.expect(chosen)
     score.expect(["the edit waited for the run's commit"])
@@ -337,6 +339,8 @@ def test_an_edit_before_every_statement_page_and_call_of_a_run(nights: Nights, s
         nights.judge(EDITS[number % len(EDITS)], moment, score)
         score.met[f"in {moment.task}"] += 1
         score.met[moment.kind] += 1
+    if EACH > 1:
+        return
     score.expect([f"in {task}" for task in (*TASKS[:-1], "conclude")])
     score.expect([Kind.READS, Kind.WRITES, Kind.FRAME, Kind.COPIES, Kind.FIRST_BLOCK, Kind.COMMITS, Kind.COMMITTED])
     score.expect([TABLE_WAS_READ, Kind.LOGIN, Kind.COUNT, Kind.FIRST_REST_PAGE, Kind.FILE, Kind.FILE_WHOLE])
