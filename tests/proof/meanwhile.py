@@ -135,6 +135,7 @@ class Person(Somebody):
 
     def act(self) -> None:
         with psycopg.connect(self.store.uri, application_name=self.session) as connection:
+            connection.execute("SET deadlock_timeout = '1min'")  # PostgreSQL would break off the run, not the person
             first, *others = self.edit.statements
             connection.execute(first, self.values)
             if self.holds:
