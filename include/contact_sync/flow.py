@@ -112,7 +112,7 @@ def sync_accounts(run_id: int) -> Receipt:
         _write_tables(step.staging, "accounts/clean", clean)
         planned = _plan(step, columns, clean)
         _write_tables(step.staging, "accounts/plan", planned.plan)
-        counts = _finish_part(step, columns, _ids_and_warnings(step.staging, "accounts/clean"), planned)
+        counts = _finish_part(step, columns, clean, planned)
         step.facts |= counts
         return counts
 
@@ -171,7 +171,7 @@ def load_contacts(run_id: int) -> Receipt:
         planned = PlannedPart(
             _read_tables(step.staging, "contacts/plan", Plan), step.run.steps["match_contacts"]["fingerprint"]
         )
-        counts = _finish_part(step, columns, _ids_and_warnings(step.staging, "contacts/clean"), planned)
+        counts = _finish_part(step, columns, _ids_and_warnings(step.staging), planned)
         step.facts |= counts
         return counts
 
@@ -378,12 +378,11 @@ def _read_tables(staging: RunStaging, folder: str, kind: Any) -> Any:
     return kind(*(staging.read(f"{folder}/{field.name}") for field in fields(kind)))
 
 
-def _ids_and_warnings(staging: RunStaging, folder: str) -> CleanRecords:
-    """What a load needs of the clean records; their values and handles stand in the plan, and memory is short."""
-    warnings = staging.read(f"{folder}/warnings")
+def _ids_and_warnings(staging: RunStaging) -> CleanRecords:
+    """What a load needs of the clean contacts; their values and handles stand in the plan, and memory is short."""
     return CleanRecords(
-        staging.read(f"{folder}/records", ["external_id"]),
+        staging.read("contacts/clean/records", ["external_id"]),
         HANDLES_SCHEMA.empty_table(),
         UNREADABLE_SCHEMA.empty_table(),
-        warnings,
+        staging.read("contacts/clean/warnings"),
     )
