@@ -522,5 +522,5 @@ def test_a_field_with_more_text_than_arrow_takes_in_one_piece_is_refused_by_name
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(transform_module, "MOST_TEXT", 100)
-    with pytest.raises(RunRefused, match="Description holds more than 2 GB of text in all"):
+    with pytest.raises(RunRefused, match="Field holds more than 2 GB of text in all"):
         value_of("description", "x" * 200)
