@@ -33,6 +33,7 @@ from tests.proof.conftest import Score
 
 WORLDS = int(os.environ.get("WORLDS", "24000"))
 IN_A_BATCH = 80
+BATCHES = WORLDS // IN_A_BATCH
 DRAWN_AT_ONCE = 20
 """Hypothesis draws no more than some thousand choices for one example."""
 
@@ -65,16 +66,16 @@ def test_any_order_and_any_page_size_give_the_same_plan(score: Score) -> None:
     """Rule 4.6, for every column of the plan, and for pages and tables that are cut at odd places."""
     arrivals = {f"in pages of {rows} records": rows for rows in (1, 7, 100)} | {"in chunks cut at odd places": None}
     score.expect(arrivals)
-    for number in range(40):
+    for number in range(BATCHES):
         draw = Random(number)
         batch = batch_of_worlds(5_000 + number, IN_A_BATCH)
         plan = rows_of(plan_for(together(batch)))
-        for arrival, rows in arrivals.items():
-            world = together(shuffled(batch, draw))
-            again = plan_for(world, draw) if rows is None else plan_of_pages(world, rows, draw)
-            assert rows_of(again) == plan
-            score.tried["plans compared"] += 1
-            score.met[arrival] += 1
+        arrival, rows = [*arrivals.items()][number % len(arrivals)]
+        world = together(shuffled(batch, draw))
+        again = plan_for(world, draw) if rows is None else plan_of_pages(world, rows, draw)
+        assert rows_of(again) == plan
+        score.tried["worlds in another order"] += IN_A_BATCH
+        score.met[arrival] += 1
 
 
 def plan_of_pages(world: World, rows: int, draw: Random) -> Plan:
@@ -92,7 +93,7 @@ def rows_of(plan: Plan) -> list[list[str]]:
 def test_an_unrelated_contact_changes_nothing_else(score: Score) -> None:
     """Whether it comes first or last of all, and whatever becomes of it."""
     score.expect(["created", "linked", "updated", "error"])
-    for number in range(80):
+    for number in range(BATCHES):
         world, draw = together(batch_of_worlds(6_000 + number, IN_A_BATCH)), Random(number)
         own, typed = stranger(world, draw)
         key = FIRST_OF_ALL if own.id == 1 else LAST_OF_ALL

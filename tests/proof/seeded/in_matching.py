@@ -76,11 +76,13 @@ def on_sound_stores(plan_for: Callable[..., Any]) -> Callable[..., Any]:
 
 def any_order_and_any_pages(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prove_matching, "IN_A_BATCH", FEWER_WORLDS)
+    monkeypatch.setattr(prove_matching, "BATCHES", ENOUGH_BATCHES)
     prove_matching.test_any_order_and_any_page_size_give_the_same_plan(score)
 
 
 def a_stranger(score: Score, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prove_matching, "IN_A_BATCH", FEWER_WORLDS)
+    monkeypatch.setattr(prove_matching, "BATCHES", ENOUGH_BATCHES)
     prove_matching.test_an_unrelated_contact_changes_nothing_else(score)
 
 
