@@ -1,4 +1,4 @@
-"""Reads phone numbers as people type them, by the numbering plans (rule 3.6). Pure.
+"""Reads phone numbers as people type them, by the numbering plans (rule 3.6). Pure: the same texts have the same answers, whoever reads them.
 
 `rphonenumbers` gives the answers of the reference library `phonenumbers` ten times as fast; where it is not
 installed (there is no wheel for every machine), the reference library does the work. Neither of them lets two threads

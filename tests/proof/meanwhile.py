@@ -7,6 +7,7 @@ is can be chosen. What a run then has to do depends on what it has already looke
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -80,7 +81,7 @@ def beginning(file: str) -> str:
 # ---------------------------------------------------------------------------------------------------- who acts there
 
 
-class Somebody(threading.Thread):
+class Somebody(threading.Thread, ABC):
     """Acts in a thread of their own. `refused`: the name of the error with which that was declined."""
 
     session = "somebody"
@@ -92,8 +93,8 @@ class Somebody(threading.Thread):
         self.failure: BaseException | None = None
         self.had_to_wait = False
 
-    def act(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def act(self) -> None: ...
 
     def run(self) -> None:
         try:
