@@ -1,8 +1,8 @@
-"""Reads phone numbers as people type them, by the numbering plans (rule 3.6). Pure: the same texts have the same answers, whoever reads them.
+"""Reads phone numbers as people type them, by the numbering plans (rule 3.6). Pure.
 
 `rphonenumbers` gives the answers of the reference library `phonenumbers` ten times as fast; where it is not
 installed (there is no wheel for every machine), the reference library does the work. Neither of them lets two threads
-read at once, so half of a long list is read by this file run as a program.
+read at once, so half of a long list is read by this file run as a program; the answers are the same.
 """
 
 import json
