@@ -33,11 +33,19 @@ from include.contact_sync.store.connection import connect, own_transaction, sess
 from include.contact_sync.store.migrations import migrate
 from include.contact_sync.store.records import read_fingerprint, read_linked_accounts, read_stored_records
 from include.contact_sync.store.runs import Run
-from include.contact_sync.transform import ERRORS_SCHEMA, HANDLES_SCHEMA, UNREADABLE_SCHEMA, CleanRecords, transform
+from include.contact_sync.transform import (
+    ERRORS_SCHEMA,
+    HANDLES_SCHEMA,
+    NO_PHONES,
+    UNREADABLE_SCHEMA,
+    CleanRecords,
+    transform,
+)
 
 log = logging.getLogger(__name__)
 
 Receipt = dict[str, Any]
+PHONES = "contacts/clean/phones"
 SIGN_OF_LIFE = 30.0
 """Seconds between two renewals of the lease during a long step."""
 
@@ -141,7 +149,7 @@ def transform_contacts(run_id: int) -> Receipt:
     with _step(run_id, "transform_contacts", "contacts") as step:
         extraction = step.run.steps["extract_contacts"]
         columns = _columns(Part.CONTACTS, step.run, extraction)
-        clean = transform(_snapshot(step, columns.part, extraction), columns)
+        clean = transform(_snapshot(step, columns.part, extraction), columns, _phones_read_before(step))
         _write_tables(step.staging, "contacts/clean", clean)
         step.facts |= {
             "records": clean.records.num_rows,
@@ -317,6 +325,16 @@ def _snapshot(step: _Step, part: Part, extraction: Receipt) -> pa.Table:
     return snapshot
 
 
+def _phones_read_before(step: _Step) -> pa.Table:
+    """What phones were read as by the last run over the whole source; none where its staged data is gone."""
+    with connect() as connection:
+        earlier = runs.last_whole_transform(connection, step.run.id)
+    if earlier is not None:
+        with suppress(RunRefused, OSError, pa.ArrowInvalid):  # they only save time
+            return Staging.from_environment().run(earlier).read(PHONES)
+    return NO_PHONES
+
+
 def _plan(step: _Step, columns: Columns, clean: CleanRecords) -> PlannedPart:
     fingerprint = read_fingerprint(columns.part)
     return PlannedPart(_judge(step, columns, clean), fingerprint)
@@ -385,4 +403,5 @@ def _ids_and_warnings(staging: RunStaging) -> CleanRecords:
         HANDLES_SCHEMA.empty_table(),
         UNREADABLE_SCHEMA.empty_table(),
         staging.read("contacts/clean/warnings"),
+        NO_PHONES,
     )

@@ -1,8 +1,9 @@
 """Decides which stored contact each source contact belongs to, and what changes (rules 4 and 5). Pure.
 
-The joins find every record that nothing stands in the way of; the few that collide with another record or
-another contact go to `claims`, which settles them exactly as rule 4.9 says. `plan` then writes down every outcome
-and every change. Accounts take the same path as contacts: their handles are domains.
+Whoever has its handles already is set aside; the joins find every other record that nothing stands in the way of;
+the few that collide with another record or another contact go to `claims`, which settles them exactly as rule 4.9
+says. `plan` then writes down every outcome and every change. Accounts take the same path as contacts: their handles
+are domains.
 """
 
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def match(clean: CleanRecords, stored: StoredRecords, columns: Columns, *, whole
     """
     matching = Matching(clean, stored, columns)
     matching.find_linked()
+    matching.set_aside_those_who_have_their_handles()
     matching.find_owners()
     matching.leave_out_records_without_handle()
     matching.settle_contested()
@@ -56,10 +58,12 @@ class Matching:
     """The source records and what matching has found out about them, as arrays over the records' rows.
 
     Attributes:
-        claimed: a row for each handle that was read, in the order of `clean.handles`: `record`, `giver`, `number`,
-            `owner` (the row of the stored record that owns it, or NONE), `stored_handle` (its row there, or NONE).
         stored_handles: a row for each row of `stored.handles`: `row` of the record, `giver`.
-            A giver is the place of a field in the mapping; a number stands for a pair of source and value.
+            A giver is the place of a field in the mapping.
+        set_aside: linked records whose handles are those that Salesforce gave their contact already.
+        handles: what was read in `clean.handles`, without the handles of those set aside.
+        claimed: a row for each row of `handles`: `record`, `giver`, `number` (it stands for a pair of source and value),
+            `owner` (the row of the stored record that owns it, or NONE), `stored_handle` (its row there, or NONE).
         target: the row of the stored record that each source record is linked to, or fills; NONE for a new one.
         filler: the source record that is linked to each stored record; NONE where there is none.
         moved: whether the link moves here from a record that Salesforce merged into this one (rule 4.11).
@@ -78,6 +82,7 @@ class Matching:
         self.target: Ints = np.full(self.count, NONE)
         self.filler: Ints = np.full(len(self.stored_ids) + 1, NONE)
         self.moved: Bools = np.zeros(self.count, dtype=bool)
+        self.set_aside: Bools = np.zeros(self.count, dtype=bool)
         self.skipped: Bools = np.zeros(self.count, dtype=bool)
         self.linked_now: Bools = np.zeros(self.count, dtype=bool)
         self.without_handle: Bools = np.zeros(self.count, dtype=bool)
@@ -95,9 +100,9 @@ class Matching:
 
     def find_linked(self) -> None:
         """Rule 4.1, and rule 4.11 for those whose contact is still linked to a record merged into them."""
-        theirs, ours = _numbered(self.stored.records["external_id"], self.external_ids)
-        links = np.flatnonzero(theirs != NONE)
-        self.target = _look_up(ours, pd.Index(theirs[links]), links)
+        place = pc.index_in(self.stored.records["external_id"], value_set=self.external_ids)
+        linked = np.flatnonzero(pc.is_valid(place).to_numpy())
+        self.target[place.drop_null().to_numpy()] = linked
         self._follow_merges()
         linked_here = np.flatnonzero(self.target != NONE)
         self.filler[self.target[linked_here]] = linked_here
@@ -125,13 +130,43 @@ class Matching:
 
     # ------------------------------------------------------------------------------------------------ handles
 
+    def set_aside_those_who_have_their_handles(self) -> None:
+        """Who wants nothing and gives nothing up is accepted whatever the others do, and its contact keeps what it has.
+
+        That is nearly everybody on an ordinary night; nobody's handles need to be looked for among all others' then.
+        """
+        stored, read = self.stored.handles, self.clean.handles
+        row, giver = np.searchsorted(self.stored_ids, stored["record_id"].to_numpy()), self._givers_of(stored)
+        self.stored_handles = pd.DataFrame({"row": row, "giver": giver})
+        self.handles = read
+        if not (self.target != NONE).any():
+            return
+        kinds = len(self.giver_is_active)
+        has = np.flatnonzero(self.giver_is_active[giver] & (self.filler[row] != NONE))
+        holder = self.filler[row[has]]
+        place = np.full(self.count * kinds, NONE, dtype=np.int32)
+        place[holder * kinds + giver[has]] = has
+        record = read["record"].to_numpy().astype(np.int64)
+        known = place[record * kinds + self._givers_of(read)]
+        texts = stored["handle"].take(pa.array(known, mask=known == NONE))
+        is_known = pc.fill_null(pc.equal(texts, read["handle"]), False).to_numpy()
+        has_all = self.target != NONE
+        has_all[record[~is_known]] = False
+        # A field gives a record one handle at most: as many as it has are all that it has.
+        has_all &= np.bincount(record, minlength=self.count) == np.bincount(holder, minlength=self.count)
+        self.set_aside = has_all
+        self.handles = read.filter(pa.array(~has_all[record]))
+
     def find_owners(self) -> None:
-        """Who owns each handle that was read, and which field gave each stored handle."""
-        stored, claimed = self.stored.handles, self.clean.handles
+        """Who owns each handle that is wanted."""
+        stored, claimed = self.stored.handles, self.handles
+        rivals = np.arange(stored.num_rows)
+        if claimed.num_rows < stored.num_rows:  # else it takes longer to leave some out
+            rivals = np.flatnonzero(pc.is_in(stored["handle"], value_set=claimed["handle"]).to_numpy())
+            stored = stored.take(pa.array(rivals))
         stored_numbers, claimed_numbers = _number_handles(stored, claimed)
-        row = np.searchsorted(self.stored_ids, stored["record_id"].to_numpy())
-        stored_handle = _look_up(claimed_numbers, pd.Index(stored_numbers), np.arange(len(row)))
-        self.stored_handles = pd.DataFrame({"row": row, "giver": self._givers_of(stored)})
+        stored_handle = _look_up(claimed_numbers, pd.Index(stored_numbers), rivals)
+        row = self.stored_handles["row"].to_numpy()
         self.claimed = pd.DataFrame(
             {
                 "record": claimed["record"].to_numpy().astype(np.int64),
@@ -141,7 +176,7 @@ class Matching:
                 "stored_handle": stored_handle,
             }
         )
-        record = self.filler[self.stored_handles["row"].to_numpy()]
+        record = self.filler[row]
         self.kept_for_record = record[self.stays_unread(record, self.stored_handles["giver"].to_numpy())]
 
     def _givers_of(self, handles: pa.Table) -> Ints:
@@ -165,7 +200,7 @@ class Matching:
         if not self.columns.handle_is_needed:
             return
         has_handle = np.zeros(self.count, dtype=bool)
-        has_handle[self.claimed["record"].to_numpy()] = True
+        has_handle[self.clean.handles["record"].to_numpy()] = True
         has_handle[self.kept_for_record] = True
         if not self.columns.handles:
             has_handle |= self.target != NONE
@@ -255,6 +290,7 @@ class Matching:
         is_own = self.claimed["owner"].to_numpy() == self.target[self.claimed["record"].to_numpy()]
         claimed_again[self.claimed["stored_handle"].to_numpy()[is_own]] = True
         may_go = (record != NONE) & ~self.without_handle[record] & self.giver_is_active[giver]
+        may_go &= ~self.set_aside[record]
         may_go &= ~self.stays_unread(record, giver) & ~claimed_again[wanted]
         return self.stored_is_linked[row] & ~may_go
 
@@ -269,7 +305,7 @@ class Matching:
         wanted = np.zeros(len(self.stored_ids) + 1, dtype=bool)
         wanted[owner[is_foreign & contested[record]]] = True
         wanted[NONE] = False
-        contested |= (self.target != NONE) & wanted[self.target] & ~self.skipped
+        contested |= (self.target != NONE) & wanted[self.target] & ~self.skipped & ~self.set_aside
         wants_wanted = is_foreign & wanted[owner]
         contested[record[wants_wanted]] = True
 
@@ -294,7 +330,7 @@ class Matching:
 
     def _claims(self, contested: Ints, rows: Ints) -> tuple[list[Claim], dict[tuple[int, tuple[str, str]], int]]:
         """The claims of these records, and the row of `claimed` of each of their handles."""
-        read = self.clean.handles.take(pa.array(rows))
+        read = self.handles.take(pa.array(rows))
         handles: dict[int, dict[tuple[str, str], str]] = {int(record): {} for record in contested}
         claim_of = {}
         columns = ("record", "source", "handle", "salesforce_field")

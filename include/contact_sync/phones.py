@@ -8,6 +8,8 @@ read at once, so half of a long list is read by this file run as a program; the 
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import version
 from subprocess import DEVNULL, PIPE, Popen  # ruff: ignore[suspicious-subprocess-import] -- this file itself is run
 
 import phonenumbers
@@ -21,6 +23,12 @@ MANY_TEXTS = 20_000
 """Fewer are read sooner than another process has started."""
 
 _THIS_FILE = (sys.executable, "-P", __file__)
+
+
+@cache
+def reader(region: str) -> str:
+    """Who reads phones, and how: what a number was read as holds for as long as this is the same."""
+    return f"{library.__name__} {version(library.__name__)} {region}"
 
 
 def read_phone(text: str, region: str) -> str | None:

@@ -89,7 +89,7 @@ def _handle_changes(matching: "Matching") -> tuple[pa.Table, pa.Table]:
     accepted[own] = False
     new = np.flatnonzero(accepted)
     written = np.concatenate([regiven, new])
-    texts = matching.clean.handles.take(pa.array(written))
+    texts = matching.handles.take(pa.array(written))
     return (
         pa.table(
             {
@@ -108,7 +108,7 @@ def _handle_changes(matching: "Matching") -> tuple[pa.Table, pa.Table]:
 def _released(matching: "Matching", claimed_again: Ints) -> pa.Table:
     """The handles that the contacts of accepted records no longer have; `claimed_again` are rows of stored handles."""
     by_row = np.full(len(matching.stored_ids) + 1, NONE)
-    filled = np.flatnonzero((matching.target != NONE) & ~matching.skipped)
+    filled = np.flatnonzero((matching.target != NONE) & ~matching.skipped & ~matching.set_aside)
     by_row[matching.target[filled]] = filled
     row, giver = matching.stored_handles["row"].to_numpy(), matching.stored_handles["giver"].to_numpy()
     gives_up: Bools = matching.giver_is_active[giver] & (by_row[row] != NONE)
@@ -223,8 +223,8 @@ def _outcomes(matching: "Matching", outcome: pa.Array) -> pa.Table:
             "outcome": outcome,
             "id": _stored_ids(matching, matching.target),
             "rule": pa.array(rule, pa.string()),
-            "matched_source": matching.clean.handles["source"].take(matched).cast(pa.string()),
-            "matched_handle": matching.clean.handles["handle"].take(matched),
+            "matched_source": matching.handles["source"].take(matched).cast(pa.string()),
+            "matched_handle": matching.handles["handle"].take(matched),
         }
     )
 
@@ -264,7 +264,7 @@ def _collision_errors(matching: "Matching") -> pa.Table:
     collisions = matching.collisions.sort_values(["record", "claim"])
     is_first = ~collisions["record"].duplicated().to_numpy()
     starts = np.append(np.flatnonzero(is_first), len(collisions))
-    handles = matching.clean.handles.take(pa.array(collisions["claim"].to_numpy()))
+    handles = matching.handles.take(pa.array(collisions["claim"].to_numpy()))
     holders, accounts = _holders(matching, collisions["holder"].to_numpy(), handles)
     first = handles.filter(pa.array(is_first))
     records = pa.array(collisions["record"].to_numpy()[is_first])

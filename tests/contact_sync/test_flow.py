@@ -18,7 +18,7 @@ import phonenumbers
 import psycopg
 import pytest
 
-from include.contact_sync import flow
+from include.contact_sync import flow, transform
 from include.contact_sync.columns import Part
 from include.contact_sync.conclude import RunReport, summary
 from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive, RunRefused, StoreUnavailable
@@ -782,6 +782,36 @@ def test_rule_6_4_staged_records_that_are_lost_stop_the_run(
     with pytest.raises(RunRefused, match="3 contacts were read from Salesforce, 2 of them are staged"):
         flow.transform_contacts(run_id)
     assert every_value(store, but="sync_runs") == before
+
+
+def test_a_run_reads_no_phone_that_the_last_whole_run_has_read(
+    organisation: Simulator, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    organisation.control.create(sobject="Account", records=[{"Name": "Acme"}])
+    contact(organisation, Phone="(212) 842-5500")
+    contact(organisation, Phone="(212) 842-5501")
+    read: list[str] = []
+    read_phones = transform.read_phones
+    monkeypatch.setattr(
+        transform, "read_phones", lambda texts, region: read.extend(texts) or read_phones(texts, region)
+    )
+
+    def read_by(**request: Any) -> list[str]:
+        read.clear()
+        assert sync(settings_with(contacts={"mapping": lines(Name="name", Phone="phone")}), **request).run.contacts
+        return sorted(read)
+
+    everybody = ["(212) 842-5500", "(212) 842-5501"]
+    assert (read_by(), read_by()) == (everybody, [])
+    contact(organisation, Phone="(212) 842-5502")
+    assert (read_by(), read_by()) == (["(212) 842-5502"], [])
+    far_from_all = datetime(2001, 1, 1, tzinfo=UTC), datetime(2001, 1, 2, tzinfo=UTC)
+    assert read_by(trigger="backfill", window=far_from_all) == []
+    assert read_by() == []  # what a backfill read is too little for the night
+    newest = max((tmp_path / "staging").glob("run-*"), key=lambda folder: int(folder.name.removeprefix("run-")))
+    (newest / "contacts" / "clean" / "phones.parquet").write_bytes(b"torn")
+    assert read_by() == [*everybody, "(212) 842-5502"]
+    assert open_errors(store) == {}
 
 
 def test_a_step_that_is_refused_ends_the_run(

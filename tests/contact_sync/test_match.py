@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from include.contact_sync import plan as plan_module
-from include.contact_sync.match import match
+from include.contact_sync.match import Matching, match
 from include.contact_sync.plan import Plan
 from tests.contact_sync.specification import Contact, Handle, World
 from tests.contact_sync.worlds import (
@@ -78,6 +78,19 @@ def after(example: World) -> dict[int, tuple[str | None, dict[Handle, str | None
 
 
 # ----------------------------------------------------------------------------------------------- which contact (4.1–4.5)
+
+
+def test_who_has_its_handles_already_is_not_looked_for_and_keeps_them_from_others() -> None:
+    store = [with_email(1, ANN, "a"), with_email(2, BOB, "b"), contact(3, CID, {email("c"): None})]
+    example = world(store, emails(ann="a", bob="z", cid="c", dan="a"))
+    matching = Matching(clean_records(example), stored_records(example), columns_of(example))
+    matching.find_linked()
+    matching.set_aside_those_who_have_their_handles()
+    assert matching.set_aside.tolist() == [True, False, False, False]
+    assert matching.handles["handle"].to_pylist() == [mail("z"), mail("c"), mail("a")]
+    plan = plan_for(example)
+    assert outcomes(plan) == {"ann": "unchanged", "bob": "updated", "cid": "updated", "dan": "email_taken"}
+    assert holders(plan, "dan") == [(1, "ann", mail("a"))]
 
 
 def test_rule_4_1_a_linked_contact_is_updated_whatever_its_handles_are() -> None:

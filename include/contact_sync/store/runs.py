@@ -196,6 +196,12 @@ def run_of_dag_run(connection: psycopg.Connection, dag_run_id: str) -> Run | Non
         return None if run_id is None else _run(cursor, run_id)
 
 
+def last_whole_transform(connection: psycopg.Connection, run_id: int) -> int | None:
+    """The newest run before this one that read the values of a whole source of contacts; None where there is none."""
+    with own_transaction(connection) as cursor:
+        return _first_value(cursor, sql("last_whole_transform"), {"run_id": run_id})
+
+
 def _insert_run(cursor: psycopg.Cursor, values: Mapping[str, object]) -> int:
     dead = _first_value(cursor, sql("close_dead_run"), values)
     run_id = _first_value(cursor, sql("open_run"), values)

@@ -193,12 +193,34 @@ def takes_persons_handles_away(original: Any) -> Any:
     return find_owners
 
 
+def sets_aside_who_is_linked(original: Any) -> Any:
+    def set_aside(self: Any) -> None:
+        original(self)
+        self.set_aside = self.target != match.NONE
+        self.handles = self.handles.filter(pa.array(~self.set_aside[self.handles["record"].to_numpy()]))
+
+    return set_aside
+
+
+def sets_aside_who_gives_something_up(original: Any) -> Any:
+    def find_owners(self: Any) -> None:
+        original(self)
+        record, owner = self.claimed["record"].to_numpy(), self.claimed["owner"].to_numpy()
+        self.set_aside = self.target != match.NONE
+        self.set_aside[record[owner != self.target[record]]] = False
+        is_left = ~self.set_aside[record]
+        self.handles = self.handles.filter(pa.array(is_left))
+        self.claimed = self.claimed.loc[is_left].reset_index(drop=True)
+
+    return find_owners
+
+
 def rewrites_everything(original: Any) -> Any:
     return lambda source, accepted, rows: (np.ones(len(accepted), dtype=bool), original(source, accepted, rows)[1])
 
 
 def as_typed(original: Any) -> Any:
-    return lambda texts, _region: texts
+    return lambda texts: texts
 
 
 def reads_kind_as_typed(kind: str) -> Any:
@@ -335,6 +357,20 @@ DEFECTS = [
         "persons' handles are taken away (4.10)",
         Invariant.SPECIFIED,
         instead(match.Matching, "find_owners", takes_persons_handles_away),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "whoever is linked is set aside (4.1)",
+        Invariant.SPECIFIED,
+        instead(match.Matching, "set_aside_those_who_have_their_handles", sets_aside_who_is_linked),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "who only gives something up is set aside (4.10)",
+        Invariant.SPECIFIED,
+        instead(match.Matching, "find_owners", sets_aside_who_gives_something_up),
         small_worlds,
         AFTERWARDS,
     ),
