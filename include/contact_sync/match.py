@@ -86,12 +86,11 @@ class Matching:
         self.skipped: Bools = np.zeros(self.count, dtype=bool)
         self.linked_now: Bools = np.zeros(self.count, dtype=bool)
         self.without_handle: Bools = np.zeros(self.count, dtype=bool)
-        self.collisions = _collisions([], [], [])
         self.givers = {(column.source, column.salesforce_field): at for at, column in enumerate(columns.handles)}
         # One more than there are, so that NONE finds "not active".
         self.giver_is_active: Bools = np.array([*(not column.missing for column in columns.handles), False])
         self.unreadable = clean.unreadable.to_pandas()
-        unread = clean.unreadable.rename_columns(["record", "source", "salesforce_field"])
+        unread = clean.unreadable.rename_columns({"column": "source"})
         self._unreadable_handles: Ints = np.unique(
             self.unreadable["record"].to_numpy(dtype=np.int64) * len(self.giver_is_active) + self._givers_of(unread)
         )
@@ -234,7 +233,7 @@ class Matching:
         self.target[clear["record"].to_numpy()] = clear["owner"].to_numpy()
         self.linked_now[clear["record"].to_numpy()] = True
         if contested.any():
-            self._settle(np.flatnonzero(contested))
+            self._settle(contested)
 
     def _skip_the_hopeless(self, is_foreign: Bools, several_claim_it: Bools) -> None:
         """Skip the unlinked records that want a handle which another record has for certain, and nothing in doubt.
@@ -275,7 +274,7 @@ class Matching:
 
     def _is_certain(self, record: Ints, foreign: Ints, later: Ints) -> Bools:
         """Whether a record is accepted whatever the others do: it wants nobody's handle and always comes first."""
-        certain = ~self.skipped & ~self.moved
+        certain = np.ones(self.count, dtype=bool)
         certain[record[foreign]] = False
         certain[record[later]] = False
         return certain
@@ -304,15 +303,13 @@ class Matching:
         """Who fills a contact that a contested record wants something of is contested too."""
         wanted = np.zeros(len(self.stored_ids) + 1, dtype=bool)
         wanted[owner[is_foreign & contested[record]]] = True
-        wanted[NONE] = False
         contested |= (self.target != NONE) & wanted[self.target] & ~self.skipped & ~self.set_aside
         wants_wanted = is_foreign & wanted[owner]
         contested[record[wants_wanted]] = True
 
-    def _settle(self, contested: Ints) -> None:
+    def _settle(self, is_contested: Bools) -> None:
         """Settle these records among themselves, exactly as rule 4.9 says."""
-        is_contested = np.zeros(self.count, dtype=bool)
-        is_contested[contested] = True
+        contested = np.flatnonzero(is_contested)
         rows = np.flatnonzero(is_contested[self.claimed["record"].to_numpy()])
         claims, claim_of = self._claims(contested, rows)
         collided = []
@@ -323,10 +320,10 @@ class Matching:
                 self.target[record] = decision.contact
                 self.linked_now[record] = True
         if collided:
-            records, claim, holder = (np.array(column, dtype=np.int64) for column in zip(*collided, strict=True))
             # A contact that a round creates has the number -1 - order, and a record's order is its row.
-            self.skipped[records] = True
-            self.collisions = pd.concat([self.collisions, _collisions(records, claim, holder)])
+            settled = _collisions(*zip(*collided, strict=True))
+            self.skipped[settled["record"].to_numpy()] = True
+            self.collisions = pd.concat([self.collisions, settled])
 
     def _claims(self, contested: Ints, rows: Ints) -> tuple[list[Claim], dict[tuple[int, tuple[str, str]], int]]:
         """The claims of these records, and the row of `claimed` of each of their handles."""

@@ -6,10 +6,13 @@ field of None means that a person added the handle.
 
 import json
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from include.contact_sync import match as match_module
 from include.contact_sync import plan as plan_module
+from include.contact_sync.claims import settle
 from include.contact_sync.match import Matching, match
 from include.contact_sync.plan import Plan
 from tests.contact_sync.specification import Contact, Handle, World
@@ -237,6 +240,52 @@ def test_rule_4_9_whoever_is_skipped_could_not_be_synced_against_the_store_that_
     left = [Contact(each.id if each.id > 0 else 100 - each.id, each.external_id, each.handles) for each in left]
     second = outcomes(plan_for(world(left, first.source)))
     assert second == {"ann": "unchanged", "bob": "unchanged", "cid": "unchanged", "dan": "email_taken"}
+
+
+# ---------------------------------------------------------------- what is settled by joins, and what one by one (4.9)
+
+
+def settled_one_by_one(example: World) -> set[str]:
+    """The names of those who go to `claims`, which is exact and slow; the joins settle everybody else."""
+    with patch.object(match_module, "settle", side_effect=settle) as one_by_one:
+        plan_for(example)
+    ids = sorted(example.source)
+    return {NAMES[ids[claim.order]] for call in one_by_one.call_args_list for claim in call.args[0]}
+
+
+@pytest.mark.parametrize(
+    ("store", "source", "more"),
+    [
+        ([with_email(1, EVE, "e"), contact(2, None, {email("a"): None})], emails(ann="a", bob="b", eve="e"), {}),
+        ([], emails(ann="x", bob="x", cid="x"), {}),
+        ([with_email(1, EVE, "e")], emails(ann="x", eve="x"), {}),
+        ([with_email(1, DAN, "d")], emails(ann="x", eve="x"), {"merges": {DAN: EVE}}),
+        ([with_email(1, EVE, "e")], emails(ann="e"), {}),
+        ([with_email(1, EVE, "e")], emails(ann="e", eve="e"), {}),
+        ([contact(1, EVE, {email("e"): None})], emails(ann="e", eve="x"), {}),
+        ([with_email(1, EVE, "e")], emails(ann="e") | {EVE: {"Email": None}}, {}),
+        ([with_email(1, EVE, "e")], emails(ann="e") | {EVE: {"Email": "not an email"}}, {}),
+        (
+            [contact(1, EVE, {email("e"): "Old__c"})],
+            emails(ann="e", eve="x"),
+            {"mapping": [*EMAIL_AND_PHONE, ("Old__c", "email")], "missing": {"Old__c"}},
+        ),
+    ],
+    ids=[
+        "nobody collides", "colleagues share one", "a linked colleague comes first", "a link that moved comes first",
+        "the owner left", "the owner gives it again", "a person added it", "the owner has no handle any more",
+        "the owner's cannot be read", "the field that gave it is missing",
+    ],
+)  # fmt: skip
+def test_rule_4_9_who_collides_whatever_the_others_do_is_never_settled_one_by_one(
+    store: list[Contact], source: dict[str, dict[str, str | None]], more: dict[str, Any]
+) -> None:
+    assert settled_one_by_one(world(store, source, **more)) == set()
+
+
+def test_rule_4_9_only_those_in_doubt_are_settled_one_by_one() -> None:
+    store = [with_email(1, ANN, "a"), with_email(2, BOB, "b"), contact(3, None, {email("c"): None})]
+    assert settled_one_by_one(world(store, emails(ann="b", bob="a", cid="c", dan="d"))) == {"ann", "bob"}
 
 
 # ------------------------------------------------------------------------------------------------------ handles (4.10)
