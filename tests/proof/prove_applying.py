@@ -8,6 +8,7 @@ from include.contact_sync import load
 from tests.conftest import Store
 from tests.contact_sync.agreement import comparable
 from tests.contact_sync.applying import fill_store, read_store, run_world
+from tests.contact_sync.entries import read_entries, specified_entries
 from tests.contact_sync.specification import sync
 from tests.contact_sync.worlds import batch_of_worlds, together
 from tests.proof.conftest import Score
@@ -42,12 +43,14 @@ def test_what_is_written_is_what_the_specification_says(
             outcome: outcomes[outcome] for outcome in counts if outcome != "read"
         }
         assert comparable(read_store(store, world)) == comparable([contact for _, end in specified for contact in end])
-        assert broken(store) == {}
+        assert broken(store, world) == {}
+        entries = [specified_entries(each, *answer) for each, answer in zip(batch, specified, strict=True)]
+        assert read_entries(store) == {key: entry for found in entries for key, entry in found.items()}
         before = store.execute(FINGERPRINT)
         again = run_world(world)
         assert store.execute(FINGERPRINT) == before
         assert (again["unchanged"], again["error"]) == (outcomes.total() - outcomes["error"], outcomes["error"])
-        assert broken(store) == {}
+        assert broken(store, world) == {}
         score.tried["worlds, each applied twice in PostgreSQL"] += IN_A_BATCH
         score.tried["invariants asked of the store"] += 2 * len(INVARIANTS)
         score.tried["row versions compared"] += len(before)
