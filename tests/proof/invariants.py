@@ -186,8 +186,8 @@ TABLES = {
 def broken(store: Store, *sent: World) -> dict[str, list[tuple]]:
     """The invariants that do not hold, with what breaks them.
 
-    `sent`: what Salesforce held of each part that the newest run read (nothing else of these worlds is looked at); without
-    it, only what can be asked then.
+    `sent`: what Salesforce held of each part that the newest run read (their stores are not looked at). Without it, where more
+    was sent than the specification can read, only what can be asked then.
     """
     with psycopg.connect(store.uri) as connection:
         if sent:

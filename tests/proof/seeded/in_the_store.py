@@ -24,12 +24,7 @@ from tests.proof import prove_applying, prove_portions
 from tests.proof.conftest import Score
 from tests.proof.invariants import broken
 from tests.proof.seeded.defect import Broken, Defect, Invariant, Scene, every, instead, statement, without
-from tests.proof.seeded.in_matching import (
-    MERGES,
-    the_old_one,
-    the_old_one_if_any,
-    with_account,
-)
+from tests.proof.seeded.in_matching import MERGES, the_old_one, the_old_one_if_any, with_account
 
 ENOUGH_BATCHES = 40
 
