@@ -1,8 +1,15 @@
-"""What must hold in every store after every run, as SQL. Each query finds what breaks its invariant."""
+"""What must hold in every store after every run, as SQL. Each query finds what breaks its invariant.
+
+Some can only be asked by who knows what Salesforce held when the newest run read it: which records, with which handles,
+and who was merged into whom. They find that in three temporary tables.
+"""
+
+from collections.abc import Iterable
 
 import psycopg
 
 from tests.conftest import Store
+from tests.contact_sync.specification import World, end_of_chain, given
 
 NEWEST_RUN = "(SELECT max(id) FROM contact_store.sync_runs)"
 STORED_NOW = """
@@ -15,7 +22,15 @@ STORED_NOW = """
 )
 """Every record of the store as the entries name its values: what is empty is left out."""
 
-INVARIANTS = {
+HELD = """
+    held (part, holder_id, source, handle, external_id) AS (
+        SELECT 'contacts', contacts.id, source, handle, external_id
+        FROM contact_store.contact_handles JOIN contact_store.contacts ON contacts.id = contact_id
+        UNION ALL SELECT 'accounts', accounts.id, 'domain', domain, external_id
+        FROM contact_store.account_domains JOIN contact_store.accounts ON accounts.id = account_id
+    )"""
+
+OF_THE_STORE = {
     "a handle belongs to one contact": """
         SELECT source, handle FROM contact_store.contact_handles GROUP BY source, handle HAVING count(*) > 1""",
     "a domain belongs to one account": """
@@ -53,12 +68,7 @@ INVARIANTS = {
         SELECT run_id, external_id FROM contact_store.sync_changes JOIN contact_store.sync_errors USING (part, external_id)
         WHERE level IN ('contact', 'account') AND last_run = run_id AND closed_run IS NULL""",
     "after a run, who collides is named with holders that hold the handle": f"""
-        WITH held (part, holder_id, source, handle, external_id) AS (
-            SELECT 'contacts', contacts.id, source, handle, external_id
-            FROM contact_store.contact_handles JOIN contact_store.contacts ON contacts.id = contact_id
-            UNION ALL SELECT 'accounts', accounts.id, 'domain', domain, external_id
-            FROM contact_store.account_domains JOIN contact_store.accounts ON accounts.id = account_id
-        )
+        WITH {HELD}
         SELECT sync_errors.part, sync_errors.external_id FROM contact_store.sync_errors
         WHERE closed_run IS NULL AND code LIKE '%taken' AND last_run = {NEWEST_RUN} AND (jsonb_array_length(holders) = 0 OR EXISTS (
             SELECT FROM jsonb_to_recordset(holders)
@@ -97,9 +107,105 @@ INVARIANTS = {
         SELECT count(*) FROM contact_store.sync_runs WHERE state = 'running' HAVING count(*) > 1""",
 }
 
+LINKED = """
+    linked AS (
+        SELECT 'contacts' AS part, id, external_id FROM contact_store.contacts WHERE external_id IS NOT NULL
+        UNION ALL SELECT 'accounts', id, external_id FROM contact_store.accounts WHERE external_id IS NOT NULL
+    )"""
+OUTCOMES = f"""
+    WITH {LINKED}, newest AS (
+        SELECT part.name AS part, counts FROM contact_store.sync_runs, LATERAL (VALUES
+            ('accounts', accounts, accounts_applied_at), ('contacts', contacts, contacts_applied_at)
+        ) AS part (name, counts, applied_at)
+        WHERE id = {NEWEST_RUN} AND applied_at IS NOT NULL
+    ), told AS (
+        SELECT part, external_id, outcome FROM contact_store.sync_changes WHERE run_id = {NEWEST_RUN}
+        UNION ALL SELECT part, external_id, 'error' FROM contact_store.sync_errors
+        WHERE last_run = {NEWEST_RUN} AND closed_run IS NULL AND level IN ('contact', 'account')
+    ), outcomes AS (
+        SELECT part, external_id, coalesce(outcome, 'unchanged') AS outcome, sent.part IS NOT NULL AS was_sent
+        FROM (SELECT sent.* FROM pg_temp.sent JOIN newest USING (part)) AS sent FULL JOIN told USING (part, external_id)
+    )"""
+"""What the newest run wrote down that it did, and of whom it was sent: where it wrote nothing, the record must be unchanged."""
+COLLISIONS = f"""
+    WITH {LINKED}, {HELD}, own AS (
+        SELECT DISTINCT ON (part, key) part, key AS external_id, id AS own_id
+        FROM linked JOIN (TABLE pg_temp.merged UNION ALL SELECT external_id, external_id FROM pg_temp.sent)
+            AS linking (external_id, key) USING (external_id)
+        ORDER BY part, key, key <> linked.external_id, linked.external_id
+    ), skipped AS (
+        SELECT part, external_id, code, holders, own_id
+        FROM contact_store.sync_errors LEFT JOIN own USING (part, external_id)
+        WHERE last_run = {NEWEST_RUN} AND closed_run IS NULL AND level IN ('contact', 'account')
+    ), collisions AS (
+        SELECT part, skipped.external_id, holder_id, source, handle, held.external_id AS link
+        FROM skipped JOIN pg_temp.given USING (external_id) JOIN held USING (part, source, handle)
+        WHERE holder_id IS DISTINCT FROM own_id
+    )"""
+"""Who holds the handles of those whom the newest run skipped; `own_id`: what they are linked to, or would be by a merge (4.11)."""
 
-def broken(store: Store) -> dict[str, list[tuple]]:
-    """The invariants that do not hold, with what breaks them."""
+OF_WHAT_WAS_SENT = {
+    "whom the newest run wrote or left in error was sent by Salesforce": f"""
+        {OUTCOMES} SELECT part, external_id, outcome FROM outcomes WHERE NOT was_sent""",
+    "the newest run counted whom Salesforce sent, each once and with the outcome that it wrote down": f"""
+        {OUTCOMES}
+        SELECT part, counted.* FROM newest, LATERAL jsonb_each_text(counts) AS counted (name, number)
+        WHERE number::bigint <> (
+            SELECT count(*) FROM outcomes
+            WHERE outcomes.part = newest.part AND (outcome = name OR (name = 'read' AND was_sent)))""",
+    "after a run, who was sent and neither written nor left in error is linked": f"""
+        {OUTCOMES}
+        SELECT part, external_id FROM outcomes LEFT JOIN linked USING (part, external_id)
+        WHERE outcome = 'unchanged' AND linked.id IS NULL""",
+    "after a run, nobody whom it skipped could be synced": f"""
+        {COLLISIONS}
+        SELECT part, external_id FROM skipped LEFT JOIN collisions USING (part, external_id)
+        WHERE code <> 'no_handle' OR external_id IN (SELECT external_id FROM pg_temp.given)
+        GROUP BY part, external_id
+        HAVING count(holder_id) = 0 OR (count(DISTINCT holder_id) = 1 AND bool_and(own_id IS NULL AND link IS NULL))""",
+    "after a run, whom it skipped is told every holder of every handle that is taken, and no other": f"""
+        {COLLISIONS}, named AS (
+            SELECT part, external_id, coalesce(contact_id, account_id), source, handle
+            FROM skipped, jsonb_to_recordset(holders)
+                AS holder (contact_id bigint, account_id bigint, source text, handle text)
+        ), found AS (SELECT part, external_id, holder_id, source, handle FROM collisions)
+        (TABLE named EXCEPT TABLE found) UNION ALL (TABLE found EXCEPT TABLE named)""",
+}
+"""Rules 6.4, 4.9 and 4.13."""
+
+INVARIANTS = OF_THE_STORE | OF_WHAT_WAS_SENT
+
+TABLES = {
+    "sent": 'part text, external_id text COLLATE "C"',
+    "given": 'external_id text COLLATE "C", source text COLLATE "C", handle text COLLATE "C"',
+    "merged": 'loser text COLLATE "C", winner text COLLATE "C"',
+}
+"""What Salesforce held: all records, the handles that the rules read in them, and those that are gone with their winners."""
+
+
+def broken(store: Store, *sent: World) -> dict[str, list[tuple]]:
+    """The invariants that do not hold, with what breaks them.
+
+    `sent`: what Salesforce held of each part that the newest run read (their stores are not looked at). Without it, where more
+    was sent than the specification can read, only what can be asked then.
+    """
     with psycopg.connect(store.uri) as connection:
-        found = {name: connection.execute(query).fetchall() for name, query in INVARIANTS.items()}
+        if sent:
+            _tell(connection, sent)
+        asked = INVARIANTS if sent else OF_THE_STORE
+        found = {name: connection.execute(query).fetchall() for name, query in asked.items()}
     return {name: rows for name, rows in found.items() if rows}
+
+
+def _tell(connection: psycopg.Connection, sent: Iterable[World]) -> None:
+    rows: dict[str, list[tuple]] = {name: [] for name in TABLES}
+    for world in sent:
+        rows["sent"] += [("contacts" if world.needs_handle else "accounts", key) for key in world.source]
+        rows["given"] += [(key, *handle) for key in world.source for handle in given(world, key)]
+        ends = {loser: end_of_chain(world.merges, loser) for loser in world.merges.keys() - world.source.keys()}
+        rows["merged"] += [(loser, winner) for loser, winner in ends.items() if winner]
+    for name, columns in TABLES.items():
+        connection.execute(f"CREATE TEMPORARY TABLE {name} ({columns})")
+        with connection.cursor().copy(f"COPY pg_temp.{name} FROM STDIN") as copy:
+            for row in rows[name]:
+                copy.write_row(row)

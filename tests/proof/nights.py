@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
 from include.contact_sync.settings import Settings
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
+from tests.contact_sync.specification import World
 from tests.proof.one_run import sync
 from tests.whole_runs import lines, save
 
@@ -69,6 +71,30 @@ def prepare(organisation: Simulator, store: Store, settings: Settings) -> None:
     )
     newcomers = [{"LastName": "Hand", "Email": "HAND@example.org"}, {"LastName": "New", "Phone": "(212) 842-5500"}]
     control.create(sobject="Contact", records=[{**one, "AccountId": accounts[0]} for one in newcomers])
+
+
+def sent(organisation: Simulator) -> list[World]:
+    """What Salesforce holds for a run: everybody, since all accounts are synced that contacts of these nights belong to."""
+
+    def world(sobject: str, *mapping: tuple[str, str]) -> World:
+        records = organisation.control.records(sobject=sobject, deleted=True)
+        return World(
+            store=[],
+            source={record["Id"]: record for record in records if not record["IsDeleted"]},
+            mapping=[*mapping],
+            merges={record["Id"]: record["MasterRecordId"] for record in records if record["MasterRecordId"]},
+            needs_handle=sobject == "Contact",
+        )
+
+    return [world("Account", ("Website", "domain")), world("Contact", ("Email", "email"), ("Phone", "phone"))]
+
+
+@dataclass
+class Evening:
+    """The store between two nights, to be cloned, and what Salesforce holds for the second."""
+
+    template: str
+    sent: list[World]
 
 
 def keep_as_template(postgres: DatabaseServer, store: Store) -> Iterator[str]:

@@ -37,7 +37,7 @@ from tests.proof.dying import (
     first_line,
 )
 from tests.proof.invariants import broken
-from tests.proof.nights import MAPPING, dump, keep_as_template, prepare
+from tests.proof.nights import MAPPING, Evening, dump, keep_as_template, prepare, sent
 from tests.proof.undisturbed import DAG_RUN, UndisturbedRun, everything, fresh_store, undisturbed_run
 from tests.whole_runs import IN_HASTE, Mailbox, settings_with
 
@@ -57,14 +57,15 @@ LONG = 500_000
 
 
 @pytest.fixture
-def two_nights(organisation: Simulator, store: Store, staging: Staging, postgres: DatabaseServer) -> Iterator[str]:
+def two_nights(organisation: Simulator, store: Store, staging: Staging, postgres: DatabaseServer) -> Iterator[Evening]:
     """The template of the store to which the second night comes; Salesforce sends several pages."""
     prepare(organisation, store, settings_with(contacts={"mapping": MAPPING}))
     organisation.control.create(sobject="Contact", records=[_newcomer(organisation)])
     organisation.control.change_options(page_size=4)
     for _ in range(4):
         store.execute("INSERT INTO contact_store.contacts (description) VALUES (repeat('long', %s))", [LONG // 4])
-    yield from keep_as_template(postgres, store)
+    for template in keep_as_template(postgres, store):
+        yield Evening(template, sent(organisation))
 
 
 def _newcomer(organisation: Simulator) -> dict[str, object]:
@@ -172,7 +173,7 @@ SENT_TWICE = "died between sending and knowing: sent twice, with the same Messag
     ids=lambda value: getattr(value, "name", value),
 )
 def test_a_run_that_dies_anywhere_and_is_tried_again_ends_as_if_nothing_had_happened(
-    two_nights: str,
+    two_nights: Evening,
     postgres: DatabaseServer,
     mailbox: Mailbox,
     score: Score,
@@ -237,7 +238,7 @@ def look_at_mails(mailbox: Mailbox, what: object, in_the_gap: bool, score: Score
 
 
 def test_it_makes_no_difference_how_a_run_reads_and_writes(
-    two_nights: str,
+    two_nights: Evening,
     postgres: DatabaseServer,
     mailbox: Mailbox,
     score: Score,
@@ -247,7 +248,7 @@ def test_it_makes_no_difference_how_a_run_reads_and_writes(
     """Rule 4.6: so the deaths of the other shapes are compared with the same end."""
     ends = []
     for shape in (REST, BULK, KEYS_OFF):
-        with fresh_store(postgres, two_nights, monkeypatch) as store:
+        with fresh_store(postgres, two_nights.template, monkeypatch) as store:
             code, _ = attempt_in_a_process(Attempt(DAG_RUN, shape), tmp_path / "points")
             assert code == 0, (tmp_path / "points.log").read_text()
             ends.append(everything(store))
@@ -256,7 +257,7 @@ def test_it_makes_no_difference_how_a_run_reads_and_writes(
 
 
 def test_a_run_that_died_for_good_is_taken_over_by_the_next(
-    two_nights: str,
+    two_nights: Evening,
     postgres: DatabaseServer,
     mailbox: Mailbox,
     score: Score,
@@ -279,7 +280,7 @@ def test_a_run_that_died_for_good_is_taken_over_by_the_next(
                 assert code == 0, (point, run.log)
                 found = everything(store)
                 assert {name: found[name] for name in tables} == {name: run.end[name] for name in tables}, point
-                assert broken(store) == {}
+                assert broken(store, *two_nights.sent) == {}
             sent = [message["Message-ID"] for message in mailbox.messages]
             assert len(sent) == len(set(sent)), point
             score.tried["next runs after a death"] += 1
@@ -333,7 +334,7 @@ def filled(disk: Path, pages_left: int) -> Generator[None]:
 
 def test_a_run_that_fills_the_disk_goes_on_when_there_is_room_again(
     small_disk: Path,
-    two_nights: str,
+    two_nights: Evening,
     postgres: DatabaseServer,
     mailbox: Mailbox,
     score: Score,

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import DatabaseServer, Store
+from tests.contact_sync.specification import World
 from tests.proof.dying import FILES_STAY_SMALL, KILLED, TASKS, Attempt, Kind, Point, Shape, attempt_in_a_process
 from tests.proof.invariants import broken
-from tests.proof.nights import dump, fresh
+from tests.proof.nights import Evening, dump, fresh
 
 DAG_RUN = "scheduled__2026-06-02"
 KEYS = """
@@ -65,7 +66,7 @@ def staged() -> dict[str, bytes]:
 class UndisturbedRun:
     """The run, and what others are begun from.
 
-    `points` are all that it reached, in their order; `before` names the database that holds the store as it was before
+    `sent` is what Salesforce holds, `points` are all that it reached, in their order; `before` names the database that holds the store as it was before
     each task, `after` is what the task left behind.
     """
 
@@ -73,6 +74,7 @@ class UndisturbedRun:
     postgres: DatabaseServer
     patch: pytest.MonkeyPatch
     folder: Path
+    sent: list[World]
     points: list[Point] = field(default_factory=list)
     before: dict[str, str] = field(default_factory=dict)
     after: dict[str, tuple[dict[str, list[tuple]], dict[str, bytes]]] = field(default_factory=dict)
@@ -102,7 +104,7 @@ class UndisturbedRun:
             assert code == 0, self.log
             self.points += points
             self.after[task] = everything(store), staged()
-        assert broken(store) == {}
+        assert broken(store, *self.sent) == {}
 
     @contextmanager
     def at_the_beginning_of(self, task: str) -> Generator[Store]:
@@ -140,12 +142,12 @@ class UndisturbedRun:
 
 @contextmanager
 def undisturbed_run(
-    shape: Shape, postgres: DatabaseServer, template: str, patch: pytest.MonkeyPatch, folder: Path
+    shape: Shape, postgres: DatabaseServer, evening: Evening, patch: pytest.MonkeyPatch, folder: Path
 ) -> Generator[UndisturbedRun]:
     """Let it happen, and keep it."""
-    run = UndisturbedRun(shape, postgres, patch, folder)
+    run = UndisturbedRun(shape, postgres, patch, folder, evening.sent)
     with ExitStack() as stack:
-        with fresh_store(postgres, template, patch) as store:
+        with fresh_store(postgres, evening.template, patch) as store:
             run.go_through(store, stack)
         yield run
 

@@ -19,6 +19,7 @@ from tests.conftest import DatabaseServer, Store
 from tests.proof import dying, prove_crashes
 from tests.proof.conftest import Score
 from tests.proof.dying import FILES_STAY_SMALL, KILLED, Attempt, Kind, Point
+from tests.proof.nights import Evening
 from tests.proof.seeded.defect import SEEDED_DEFECT, Defect, Invariant, Scene, instead, statement
 from tests.proof.seeded.in_the_store import HALF_COMMITTED
 from tests.whole_runs import Mailbox
@@ -44,7 +45,7 @@ def death(where: Callable[[list[Point]], list[Point]], name: str, how: str = KIL
     """A run dies there and is tried again."""
 
     def scene(
-        two_nights: str,
+        two_nights: Evening,
         postgres: DatabaseServer,
         mailbox: Mailbox,
         score: Score,
@@ -69,7 +70,7 @@ def in_processes_too(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_death_for_good(
-    two_nights: str,
+    two_nights: Evening,
     postgres: DatabaseServer,
     mailbox: Mailbox,
     score: Score,

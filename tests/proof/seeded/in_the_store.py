@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,6 +16,7 @@ from include.contact_sync.errors import AnotherRunIsActive
 from include.contact_sync.store import runs
 from include.contact_sync.store.connection import connect
 from tests.conftest import Store
+from tests.contact_sync import worlds
 from tests.contact_sync.applying import fill_store, open_run, run_world
 from tests.contact_sync.specification import Contact, World
 from tests.contact_sync.worlds import batch_of_worlds, salesforce_id, settings_of, together
@@ -22,7 +24,7 @@ from tests.proof import prove_applying, prove_portions
 from tests.proof.conftest import Score
 from tests.proof.invariants import broken
 from tests.proof.seeded.defect import Broken, Defect, Invariant, Scene, every, instead, statement, without
-from tests.proof.seeded.in_matching import the_old_one, the_old_one_if_any, with_account
+from tests.proof.seeded.in_matching import MERGES, the_old_one, the_old_one_if_any, with_account
 
 ENOUGH_BATCHES = 40
 
@@ -39,7 +41,7 @@ def worlds_in_the_store(store: Store, wanted: str | None) -> None:
         kept = dict(list(world.source.items())[::2])
         for each in (world, replace(world, source=kept)):
             run_world(each)
-            found |= broken(store).keys()
+            found |= broken(store, each).keys()
             if found:
                 break
         if wanted in found:
@@ -118,6 +120,47 @@ def also_the_unlinked(original: Any) -> Any:
             matching.stored_is_linked = linked
 
     return stopped
+
+
+def names_who_it_was_linked_to(original: Any) -> Any:
+    def changes(run_id: int, columns: Any, planned: Any, writes: pa.Table, *handles: pa.Table) -> pa.Table:
+        entries = original(run_id, columns, planned, writes, *handles)
+        ids = pc.coalesce(writes["old_external_id"].combine_chunks(), entries["external_id"].combine_chunks())
+        return with_column(entries, "external_id", ids)
+
+    return changes
+
+
+def with_column(table: pa.Table, name: str, column: Any) -> pa.Table:
+    return table.set_column(table.schema.get_field_index(name), name, column)
+
+
+def without_the_first_record(original: Any) -> Any:
+    return lambda snapshot, columns: original(snapshot.slice(1), columns)
+
+
+def creates_nobody_without_a_handle(original: Any) -> Any:
+    def writes(matching: Any, handles: pa.Table, released: pa.Table) -> tuple[pa.Table, pa.Array]:
+        rows, outcome = original(matching, handles, released)
+        has_handle = pc.is_in(rows["record"], value_set=handles["record"].combine_chunks())
+        is_kept = pc.or_(has_handle, pc.not_equal(rows["outcome"], "created"))
+        told = np.array(outcome.to_pylist(), dtype=object)
+        told[rows.filter(pc.invert(is_kept))["record"].to_numpy()] = "unchanged"
+        return rows.filter(is_kept), pa.array(told, pa.string())
+
+    return writes
+
+
+def links_count_as_taken(original: Any) -> Any:
+    return lambda *arguments: {row: replace(one, linked=True) for row, one in original(*arguments).items()}
+
+
+def tells_one_holder(original: Any) -> Any:
+    def errors(matching: Any) -> pa.Table:
+        matching.collisions = matching.collisions.drop_duplicates("record")
+        return original(matching)
+
+    return errors
 
 
 FIELDS_KEPT = (
@@ -234,6 +277,42 @@ IN_SQL: list[tuple[str, Any, Scene, str]] = [
         a_run_that_failed_goes_on_while_another_works,
         "at most one run is running, and none that ended says it lives",
     ),
+    (
+        "entries name the record that a contact was linked to before (4.11)",
+        instead(load, "_changes", names_who_it_was_linked_to),
+        worlds_in_the_store,
+        "whom the newest run wrote or left in error was sent by Salesforce",
+    ),
+    (
+        "a record falls out before it is counted (6.4)",
+        instead(worlds, "transform", without_the_first_record),
+        worlds_in_the_store,
+        "the newest run counted whom Salesforce sent, each once and with the outcome that it wrote down",
+    ),
+    (
+        "an account without a domain is not created, but counts as unchanged (5)",
+        instead(plan, "_writes", creates_nobody_without_a_handle),
+        worlds_in_the_store,
+        "after a run, who was sent and neither written nor left in error is linked",
+    ),
+    (
+        "an unlinked contact that several want counts as linked (4.8)",
+        instead(match.Matching, "_holders", links_count_as_taken),
+        worlds_in_the_store,
+        "after a run, nobody whom it skipped could be synced",
+    ),
+    (
+        "the winner of a merge is skipped for what the loser's contact holds (4.11)",
+        MERGES,
+        worlds_in_the_store,
+        "after a run, nobody whom it skipped could be synced",
+    ),
+    (
+        "of several holders one is told (4.13)",
+        instead(plan, "_collision_errors", tells_one_holder),
+        worlds_in_the_store,
+        "after a run, whom it skipped is told every holder of every handle that is taken, and no other",
+    ),
 ]
 
 
@@ -331,6 +410,33 @@ def only_the_first_records(original: Any) -> Any:
     return writes
 
 
+def says_that_merges_are_links(original: Any) -> Any:
+    def outcomes(*arguments: Any) -> pa.Table:
+        table = original(*arguments)
+        return with_column(table, "rule", pc.replace_substring(table["rule"], "4.11", "4.1"))
+
+    return outcomes
+
+
+def names_the_last_handle(original: Any) -> Any:
+    def outcomes(matching: Any, outcome: pa.Array) -> pa.Table:
+        table = original(matching, outcome)
+        read = (matching.clean.handles[name].to_pylist() for name in ("record", "handle"))
+        last = dict(zip(*read, strict=True))
+        named = [handle and last[record] for record, handle in enumerate(table["matched_handle"].to_pylist())]
+        return with_column(table, "matched_handle", pa.array(named, pa.string()))
+
+    return outcomes
+
+
+def tells_new_values_as_old(original: Any) -> Any:
+    def changed_values(*arguments: Any) -> Any:
+        _, new = original(*arguments)
+        return dict(new), new
+
+    return changed_values
+
+
 WRITING = "test_what_is_written_is_what_the_specification_says: assert "
 APPLYING = [
     Defect(
@@ -339,6 +445,23 @@ APPLYING = [
         LINKS_STAY,
         worlds_are_applied,
         WRITING + "comparable(read_store(store, world)) == comparable(",
+    ),
+    *(
+        Defect(what, Invariant.WRITTEN, plant, worlds_are_applied, WRITING + "read_entries(store) == ")
+        for what, plant in (
+            (
+                "a link that moves is told to be one that was there (6.5)",
+                instead(plan, "_outcomes", says_that_merges_are_links),
+            ),
+            (
+                "an entry names the last handle instead of the one that matched (6.5)",
+                instead(plan, "_outcomes", names_the_last_handle),
+            ),
+            (
+                "an entry tells the new values as the old ones (6.5)",
+                instead(load, "_changed_values", tells_new_values_as_old),
+            ),
+        )
     ),
     Defect(
         "handles that are given up are not deleted",
