@@ -142,8 +142,11 @@ def _planned_errors(run: Run, part: Part, staging: RunStaging) -> pd.DataFrame:
     known = known.loc[known["part"] == part.value]
     statuses = planned.merge(known[keys].assign(status="still_open"), how="left", on=keys, validate="1:1")["status"]
     planned = planned.assign(status=statuses.fillna("new").to_numpy())
-    if run.window is not None or (run.accounts if part is Part.ACCOUNTS else run.contacts) is None:
+    if (run.accounts if part is Part.ACCOUNTS else run.contacts) is None:
         return planned
+    if run.window is not None and part is Part.CONTACTS:  # it closes only errors of what it read (rule 1.3)
+        read = staging.read("contacts/clean/records", ["external_id"]).to_pandas()
+        known = known.merge(read, how="inner", on="external_id", validate="m:1")
     gone = known.merge(planned[keys].assign(still=True), how="left", on=keys, validate="1:1")["still"].isna().to_numpy()
     return pd.concat([planned, known.loc[gone].assign(status="resolved")])
 

@@ -547,6 +547,26 @@ def test_rule_1_3_a_backfill_reads_what_changed_in_its_window_and_is_silent_abou
     assert store.execute("SELECT count(*) FROM contact_store.contacts WHERE not_syncing_since IS NOT NULL") == [(0,)]
 
 
+def test_rule_1_3_a_dry_run_over_a_window_tells_which_errors_the_run_will_resolve(
+    in_may: tuple[str, str, str], organisation: Simulator, store: Store
+) -> None:
+    """Of contacts those in the window, of accounts all."""
+    control = organisation.control
+    twins = [{"Name": name, "Website": "https://www.twin.example"} for name in ("One", "Other")]
+    other = control.create(sobject="Account", records=twins, at=MAY_1.isoformat())[1]
+    sync(settings_with())
+    assert open_errors(store) == {"no_handle": 3, "domain_taken": 1}
+    for contact_id, day in zip(in_may[:2], (MAY_1, MAY_2), strict=True):
+        email = {"Email": f"{day:%d}@example.org"}
+        control.update(sobject="Contact", ids=[contact_id], values=email, at=day.isoformat())
+    control.update(sobject="Account", ids=[other], values={"Website": "other.example"}, at=MAY_1.isoformat())
+    planned, done = (
+        sync(settings_with(), trigger="backfill", window=(MAY_2, MAY_3), dry_run=dry) for dry in (True, False)
+    )
+    assert (planned.report.new, planned.report.still_open, planned.report.resolved) == (0, 0, 2)
+    assert told(planned) == told(done)
+
+
 def test_rule_1_5_the_limit_is_counted_after_the_accounts_and_changes_no_contact(
     organisation: Simulator, store: Store
 ) -> None:

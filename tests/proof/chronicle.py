@@ -18,6 +18,8 @@ from tests.contact_sync.specification import Contact, Handle, World, given, is_u
 ErrorKey = tuple[str, str, str | None, str | None]
 """Part, code, Salesforce id, Salesforce field."""
 Results = dict[str, tuple]
+OF_THE_WHOLE_SOURCE = {"field_not_found", "too_many_contacts"}
+"""Errors without a record of which a run over a window says nothing (rule 1.3)."""
 
 
 @dataclass
@@ -139,7 +141,7 @@ class Chronicle:
                 at_fault = given(read.world, key)[holders[0][0]] if holders else None
                 met.add((read.part, code, key, at_fault))
         for known in [key for key in self.open if key[0] == read.part and key not in met]:
-            is_read = read.is_whole or known[2] in results or (known[2] is None and known[1] != "field_not_found")
+            is_read = read.is_whole or known[2] in results or (known[2] is None and known[1] not in OF_THE_WHOLE_SOURCE)
             if is_read:
                 self.closes(known, run_id)
         for error in met:

@@ -18,7 +18,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -87,6 +87,7 @@ class Kind(StrEnum):
     MAILED = "after the server took the mail"
 
 
+OF_A_FULL_DISK = {Kind.FILE_EMPTY, Kind.FILE_CUT}
 CALLS = (
     (Kind.LOGIN, r"POST .*/services/oauth2/token$"),
     (Kind.DESCRIBE, r"GET .*/describe$"),
@@ -148,7 +149,8 @@ class Points:
         with self.turn:
             self.times[self.task, kind, what] += 1
             point = Point(self.task, kind, what, self.times[self.task, kind, what])
-            print(point.task, point.kind, point.what, point.nth, sep="\t", file=self.told, flush=True)
+            with suppress(OSError):  # while no file may grow it waits in memory; the next page comes all the same
+                print(point.task, point.kind, point.what, point.nth, sep="\t", file=self.told, flush=True)
         if point == self.attempt.dies_at:
             self._strike(session)
 

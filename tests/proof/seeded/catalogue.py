@@ -9,6 +9,7 @@ from tests.proof.seeded import (
     in_salesforce,
     in_the_store,
     in_values,
+    in_windows,
 )
 from tests.proof.seeded.defect import Defect
 
@@ -16,6 +17,7 @@ DEFECTS: list[Defect] = [
     *in_matching.DEFECTS,
     *in_the_store.DEFECTS,
     *in_lives.DEFECTS,
+    *in_windows.DEFECTS,
     *in_deaths.DEFECTS,
     *in_salesforce.DEFECTS,
     *in_edits.DEFECTS,

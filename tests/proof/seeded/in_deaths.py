@@ -1,6 +1,7 @@
 """Defects that only a run that dies and is tried again shows, and only its mails. They get to the process that dies, too."""
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -12,13 +13,14 @@ import pytest
 
 from include.contact_sync import conclude, flow, staging
 from include.contact_sync.report import operator
+from include.contact_sync.salesforce import bulk
 from include.contact_sync.staging import Staging
 from include.contact_sync.store import runs
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
 from tests.proof import dying, prove_crashes
 from tests.proof.conftest import Score
-from tests.proof.dying import FILES_STAY_SMALL, KILLED, Attempt, Kind, Point
+from tests.proof.dying import FILES_STAY_SMALL, KILLED, Attempt, Kind, Point, Shape
 from tests.proof.nights import Evening
 from tests.proof.seeded.defect import SEEDED_DEFECT, Defect, Invariant, Scene, instead, statement
 from tests.proof.seeded.in_the_store import HALF_COMMITTED
@@ -41,7 +43,9 @@ def at(task: str, kind: Kind, what: str = "") -> Callable[[list[Point]], list[Po
     ][:1]
 
 
-def death(where: Callable[[list[Point]], list[Point]], name: str, how: str = KILLED) -> Scene:
+def death(
+    where: Callable[[list[Point]], list[Point]], name: str, how: str = KILLED, shape: Shape = prove_crashes.REST
+) -> Scene:
     """A run dies there and is tried again."""
 
     def scene(
@@ -56,7 +60,7 @@ def death(where: Callable[[list[Point]], list[Point]], name: str, how: str = KIL
         in_processes_too(monkeypatch)
         monkeypatch.setattr(prove_crashes, "chosen", lambda _shape, _how, points: where(points))
         prove_crashes.test_a_run_that_dies_anywhere_and_is_tried_again_ends_as_if_nothing_had_happened(
-            two_nights, postgres, mailbox, score, tmp_path, monkeypatch, prove_crashes.REST, how
+            two_nights, postgres, mailbox, score, tmp_path, monkeypatch, shape, how
         )
         assert score.tried[how] == 1, "there is no such point"
 
@@ -104,6 +108,12 @@ WHEN_APPLIED = death(
     at("load_contacts", Kind.WRITES, "-- Merges facts of a step"), "a death when the contacts are applied"
 )
 WHILE_STAGING = death(at("transform_contacts", Kind.FILE), "the disk is full", FILES_STAY_SMALL)
+WHILE_DOWNLOADING = death(
+    at("extract_contacts_of_source", Kind.FILE, "contacts/snapshot"),
+    "the disk is full while the next page comes",
+    FILES_STAY_SMALL,
+    prove_crashes.BULK,
+)
 BEFORE_THE_MAIL = death(at("report_errors", Kind.MAIL), "a death before the mail")
 AFTER_THE_MAIL = death(at("report_errors", Kind.MAILED), "a death after the mail")
 AT_THE_END = death(at("report_errors", Kind.TASK_ENDS), "a death when all is done")
@@ -119,6 +129,14 @@ def says_nothing_of_a_full_disk(original: Any) -> Any:
             original(*arguments)
 
     return write
+
+
+def only_when_all_is_read(original: Any) -> Any:
+    def remove(*arguments: Any) -> None:
+        if sys.exception() is None:
+            original(*arguments)
+
+    return remove
 
 
 def marks_first(original: Any) -> Any:
@@ -139,6 +157,7 @@ def new_message_id(original: Any) -> Any:
 
 
 LIKE_THE_UNDISTURBED = "UndisturbedRun.compare: assert everything("
+NO_ROOM = "UndisturbedRun.die: assert (unwritten, code) == ([Kind.FILE_CUT], FAILED)"
 ONE_MAIL = "look_at_mails: assert len(mailbox.messages) == 1"
 DEFECTS = [
     Defect(
@@ -160,7 +179,21 @@ DEFECTS = [
         Invariant.DEATHS,
         instead(staging, "_write_local_file", says_nothing_of_a_full_disk),
         WHILE_STAGING,
-        "UndisturbedRun.die: assert reached[-1].kind is Kind.FILE_CUT",
+        NO_ROOM,
+    ),
+    Defect(
+        "a full disk is not noticed while the next page comes",
+        Invariant.DEATHS,
+        instead(staging, "_write_local_file", says_nothing_of_a_full_disk),
+        WHILE_DOWNLOADING,
+        NO_ROOM,
+    ),
+    Defect(
+        "a job whose records could not be staged is left in Salesforce",
+        Invariant.DEATHS,
+        instead(bulk, "_remove", only_when_all_is_read),
+        WHILE_DOWNLOADING,
+        "left_no_job: assert ",
     ),
     Defect(
         "a dead run blocks the next (6.3)",
