@@ -393,6 +393,4 @@ def follow_chains(merges: pa.Table) -> pd.DataFrame:
             end = into[end]
         if end not in into:
             ends[loser] = end
-    return pd.DataFrame(
-        {"loser": pd.Series(list(ends), dtype="str"), "winner": pd.Series(list(ends.values()), dtype="str")}
-    )
+    return pd.DataFrame(ends.items(), columns=["loser", "winner"])
