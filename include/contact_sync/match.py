@@ -338,7 +338,7 @@ class Matching:
 
 
 def _collisions(record: npt.ArrayLike, claim: npt.ArrayLike, holder: npt.ArrayLike) -> pd.DataFrame:
-    return pd.DataFrame({"record": record, "claim": claim, "holder": holder}, dtype=np.int64)
+    return pd.DataFrame({"record": record, "claim": claim, "holder": holder})
 
 
 # ------------------------------------------------------------------------------------------------ texts as numbers
