@@ -375,7 +375,7 @@ class Matching:
 
 
 def _collisions(record: npt.ArrayLike, claim: npt.ArrayLike, holder: npt.ArrayLike) -> pd.DataFrame:
-    return pd.DataFrame({"record": record, "claim": claim, "holder": holder}, dtype=np.int64)
+    return pd.DataFrame({"record": record, "claim": claim, "holder": holder})
 
 
 # ------------------------------------------------------------------------------------------------ texts as numbers
@@ -430,6 +430,4 @@ def follow_chains(merges: pa.Table) -> pd.DataFrame:
             end = into[end]
         if end not in into:
             ends[loser] = end
-    return pd.DataFrame(
-        {"loser": pd.Series(list(ends), dtype="str"), "winner": pd.Series(list(ends.values()), dtype="str")}
-    )
+    return pd.DataFrame(ends.items(), columns=["loser", "winner"])
