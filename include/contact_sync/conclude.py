@@ -5,6 +5,7 @@ What is said, and how, is `report`'s business; the mail is sent by the DAG's las
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -74,8 +75,8 @@ def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> Ru
         told_by = unfinished or "report_errors"  # that is where the codes are listed with the first ids
         report = build_report(_run_facts(run, log_url(told_by) if log_url else None), errors)
         concluded = RunReport(run, report, _recipients(run), run.report_sent_at is not None)
-    if run.state == "succeeded" and run.settings_as_saved.get("staged_data_days") == 0:
-        staging.remove()
+    if not concluded.is_needed:
+        remove_staged_data(run)
     return concluded
 
 
@@ -83,6 +84,17 @@ def mark_report_sent(run_id: int) -> None:
     """Remember that the mail server took the report, so that it is never sent twice."""
     with connect() as connection:
         runs.mark_report_sent(connection, run_id)
+        remove_staged_data(runs.load_run(connection, run_id))
+
+
+def remove_staged_data(run: Run) -> None:
+    """Where the settings keep none: what a run staged goes when it has succeeded and all was told of it.
+
+    What stays nevertheless, such as that of a run that failed, is removed by the next run.
+    """
+    if run.state == "succeeded" and run.settings_as_saved.get("staged_data_days") == 0:
+        with suppress(OSError):
+            Staging.from_environment().run(run.id).remove()
 
 
 def _last_steps(run: Run) -> list[str]:

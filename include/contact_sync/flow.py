@@ -10,7 +10,7 @@ import resource
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import Field, asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, overload
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
-from include.contact_sync.conclude import RunReport, conclude_run, record_run_error
+from include.contact_sync.conclude import RunReport, conclude_run, record_run_error, remove_staged_data
 from include.contact_sync.errors import AnotherRunIsActive, RunError, RunRefused, StoreRefused, StoreUnavailable
 from include.contact_sync.extract import extract_accounts, extract_contacts
 from include.contact_sync.load import PlannedPart, apply_plan
@@ -37,6 +37,7 @@ from include.contact_sync.transform import (
     ERRORS_SCHEMA,
     HANDLES_SCHEMA,
     NO_PHONES,
+    PHONES_SCHEMA,
     UNREADABLE_SCHEMA,
     CleanRecords,
     transform,
@@ -97,7 +98,7 @@ def validate_settings(request: RunRequest) -> int:
         )
     with _step(run.id, "validate_settings", "run") as step:
         days = step.run.settings.staged_data_days
-        removed = Staging.from_environment().remove_older_than(days, datetime.now(UTC)) if days else 0
+        removed = Staging.from_environment().remove_older_than(days, datetime.now(UTC))
         with Salesforce.connect() as salesforce:
             step.facts |= {"salesforce_url": salesforce.url, "removed_runs": removed}
         version_text = f"settings version {version}" if version else "settings from a file"
@@ -163,7 +164,7 @@ def match_contacts(run_id: int) -> Receipt:
     """Decide which contact each source contact belongs to; returns the planned counts."""
     with _step(run_id, "match_contacts", "contacts") as step:
         columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
-        planned = _plan(step, columns, _read_tables(step.staging, "contacts/clean", CleanRecords))
+        planned = _plan(step, columns, _clean_records(step.staging, columns.part))
         _write_tables(step.staging, "contacts/plan", planned.plan)
         step.facts |= planned.plan.counts() | {"fingerprint": planned.fingerprint}
         return planned.plan.counts()
@@ -176,9 +177,8 @@ def load_contacts(run_id: int) -> Receipt:
             log.info("The contacts of run %d were applied already", run_id)
             return dict(step.run.contacts or {})
         columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
-        planned = PlannedPart(
-            _read_tables(step.staging, "contacts/plan", Plan), step.run.steps["match_contacts"]["fingerprint"]
-        )
+        plan = Plan(**_read_tables(step.staging, "contacts/plan", fields(Plan)))
+        planned = PlannedPart(plan, step.run.steps["match_contacts"]["fingerprint"])
         counts = _finish_part(step, columns, _ids_and_warnings(step.staging), planned)
         step.facts |= counts
         return counts
@@ -233,7 +233,11 @@ def run_all_steps(request: RunRequest) -> RunReport | None:
                 conclude_run(stopped)  # the next run need not wait until this one counts as dead
         raise
     opened = find_run(request.dag_run_id, must_exist=False)
-    return None if opened is None else conclude_run(opened)
+    if opened is None:
+        return None
+    concluded = conclude_run(opened)
+    remove_staged_data(concluded.run)  # no mail follows
+    return concluded
 
 
 def is_enabled(run_id: int, part: Part) -> bool:
@@ -330,8 +334,9 @@ def _phones_read_before(step: _Step) -> pa.Table:
     with connect() as connection:
         earlier = runs.last_whole_transform(connection, step.run.id)
     if earlier is not None:
-        with suppress(RunRefused, OSError, pa.ArrowInvalid):  # they only save time
-            return Staging.from_environment().run(earlier).read(PHONES)
+        with suppress(RunRefused, OSError, ValueError, pa.ArrowException):  # gone or damaged; they only save time
+            phones = Staging.from_environment().run(earlier).read(PHONES)
+            return phones if phones.schema.equals(PHONES_SCHEMA) else NO_PHONES
     return NO_PHONES
 
 
@@ -362,7 +367,7 @@ def _finish_part(step: _Step, columns: Columns, clean: CleanRecords, planned: Pl
         clean,
         columns,
         planned,
-        lambda: _judge(step, columns, _read_tables(step.staging, f"{columns.part}/clean", CleanRecords)),
+        lambda: _judge(step, columns, _clean_records(step.staging, columns.part)),
         lambda: read_fingerprint(columns.part),
         field_errors=field_errors,
         whole_source=step.run.window is None or columns.part is Part.ACCOUNTS,
@@ -392,8 +397,14 @@ def _write_tables(staging: RunStaging, folder: str, tables: Any) -> None:
         staging.write(f"{folder}/{field.name}", getattr(tables, field.name))
 
 
-def _read_tables(staging: RunStaging, folder: str, kind: Any) -> Any:
-    return kind(*(staging.read(f"{folder}/{field.name}") for field in fields(kind)))
+def _read_tables(staging: RunStaging, folder: str, names: Iterable[Field[Any]]) -> dict[str, pa.Table]:
+    return {field.name: staging.read(f"{folder}/{field.name}") for field in names}
+
+
+def _clean_records(staging: RunStaging, part: Part) -> CleanRecords:
+    """What was staged of a part, but for the phones, which only the next run asks for."""
+    asked = [field for field in fields(CleanRecords) if field.name != "phones"]
+    return CleanRecords(**_read_tables(staging, f"{part}/clean", asked), phones=NO_PHONES)
 
 
 def _ids_and_warnings(staging: RunStaging) -> CleanRecords:

@@ -9,7 +9,9 @@ import json
 import sys
 from collections.abc import Sequence
 from functools import cache
+from hashlib import sha256
 from importlib.metadata import version
+from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen  # ruff: ignore[suspicious-subprocess-import] -- this file itself is run
 
 import phonenumbers
@@ -27,8 +29,9 @@ _THIS_FILE = (sys.executable, "-P", __file__)
 
 @cache
 def reader(region: str) -> str:
-    """Who reads phones, and how: what a number was read as holds for as long as this is the same."""
-    return f"{library.__name__} {version(library.__name__)} {region}"
+    """Who reads phones, and how: what a number was read as holds for as long as this, and this file, are the same."""
+    here = sha256(Path(__file__).read_bytes()).hexdigest()
+    return f"{library.__name__} {version(library.__name__)} {region} {here}"
 
 
 def read_phone(text: str, region: str) -> str | None:

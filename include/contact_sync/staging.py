@@ -2,7 +2,7 @@
 
 The place is an Airflow `ObjectStoragePath`: a local folder by default, a bucket where there are several workers.
 Staged data is personal data: local files are readable by their owner only, and everything goes when its retention
-ends. What the files hold is decided by the steps that write them.
+ends. Checksums tell of a file that was damaged. What the files hold is decided by the steps that write them.
 """
 
 import os
@@ -130,7 +130,9 @@ class RunStaging:
     def _read(self, paths: list[str], columns: list[str] | None) -> pa.Table:
         import pyarrow.parquet as pq
 
-        return pq.read_table(paths, columns=columns, filesystem=self._files, partitioning=None)
+        return pq.read_table(
+            paths, columns=columns, filesystem=self._files, partitioning=None, page_checksum_verification=True
+        )
 
     def _gone(self, name: str) -> RunRefused:
         return RunRefused(f"The staged data {name} of run {self.run_id} is not there (any more); start a new run")
@@ -157,7 +159,7 @@ def _as_parquet(table: pa.Table) -> bytes:
 def _write_parquet(table: pa.Table, target: object) -> None:
     import pyarrow.parquet as pq
 
-    pq.write_table(table, target, compression="lz4")
+    pq.write_table(table, target, compression="lz4", write_page_checksum=True)
 
 
 def _write_local_file(path: Path, table: pa.Table) -> None:

@@ -16,11 +16,12 @@ from typing import Any
 
 import phonenumbers
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 
 from include.contact_sync import flow, transform
 from include.contact_sync.columns import Part
-from include.contact_sync.conclude import RunReport, summary
+from include.contact_sync.conclude import RunReport, conclude_run, mark_report_sent, summary
 from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive, RunRefused, StoreUnavailable
 from include.contact_sync.flow import RunRequest, run_all_steps
 from include.contact_sync.salesforce import client
@@ -671,10 +672,51 @@ def test_staged_data_of_a_run_that_succeeded_is_removed_where_the_settings_keep_
     organisation: Simulator, store: Store, staging: Staging
 ) -> None:
     three_people(organisation)
-    kept = sync(settings_with(staged_data_days=1))
-    removed = sync(settings_with(staged_data_days=0))
-    assert staging.run(kept.run.id).size() > 0
-    assert staging.run(removed.run.id).size() == 0
+    earlier = sync(settings_with(staged_data_days=1)).run.id
+    assert staging.run(earlier).size() > 0
+    now = sync(settings_with(staged_data_days=0)).run.id
+    assert [staging.run(run_id).size() for run_id in (earlier, now)] == [0, 0]
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_where_no_staged_data_is_kept_a_report_that_is_sent_again_says_the_same(
+    organisation: Simulator, store: Store, tmp_path: Path, *, dry_run: bool
+) -> None:
+    acme = organisation.control.create(sobject="Account", records=[{"Name": "Acme"}])[0]
+    colleague = {"AccountId": acme, "Phone": "(212) 842-5500"}
+    organisation.control.create(sobject="Contact", records=[colleague | {"LastName": name} for name in "abcdefghijkl"])
+    mapping = {"mapping": lines(Name="name", Phone="phone")}
+    for days, folders in ((7, 1), (0, 0)):
+        chosen = settings_with(staged_data_days=days, contacts=mapping)
+        run_id = flow.validate_settings(RunRequest(dag_run_id=f"{days} days", settings=chosen, dry_run=dry_run))
+        flow.sync_accounts(run_id)
+        flow.extract_contacts_of_source(run_id)
+        flow.transform_contacts(run_id)
+        flow.match_contacts(run_id)
+        flow.load_contacts(run_id)
+        refused, accepted = conclude_run(run_id), conclude_run(run_id)
+        assert accepted.is_needed
+        assert "phone_taken" in accepted.render()["csv"].decode()
+        assert "map Phone to a custom field" in " ".join(accepted.render()["text"].split())
+        assert refused.render() == accepted.render()
+        mark_report_sent(run_id)
+        assert len(list((tmp_path / "staging").glob("run-*"))) == folders
+
+
+def test_where_no_staged_data_is_kept_that_of_a_failed_run_goes_with_the_next(
+    organisation: Simulator, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_people(organisation)
+
+    def refuse(_run_id: int) -> None:
+        raise RunRefused("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "match_contacts", refuse)
+        assert sync(settings_with(staged_data_days=0)).run.state == "failed"
+    assert list((tmp_path / "staging").glob("run-*"))
+    assert sync(settings_with(staged_data_days=0)).run.state == "succeeded"
+    assert not list((tmp_path / "staging").glob("run-*"))
 
 
 def test_a_contact_that_postgresql_refuses_ends_the_run_as_failed(organisation: Simulator, store: Store) -> None:
@@ -828,10 +870,27 @@ def test_a_run_reads_no_phone_that_the_last_whole_run_has_read(
     far_from_all = datetime(2001, 1, 1, tzinfo=UTC), datetime(2001, 1, 2, tzinfo=UTC)
     assert read_by(trigger="backfill", window=far_from_all) == []
     assert read_by() == []  # what a backfill read is too little for the night
-    newest = max((tmp_path / "staging").glob("run-*"), key=lambda folder: int(folder.name.removeprefix("run-")))
-    (newest / "contacts" / "clean" / "phones.parquet").write_bytes(b"torn")
-    assert read_by() == [*everybody, "(212) 842-5502"]
-    assert open_errors(store) == {}
+    before = every_value(store, but="sync_runs")
+    for damage in (torn, turned_over, of_something_else, Path.unlink):
+        newest = max((tmp_path / "staging").glob("run-*"), key=lambda folder: int(folder.name.removeprefix("run-")))
+        damage(newest / "contacts" / "clean" / "phones.parquet")
+        assert read_by() == [*everybody, "(212) 842-5502"]
+    assert every_value(store, but="sync_runs") == before
+
+
+def torn(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:100])
+
+
+def turned_over(file: Path) -> None:
+    """One bit of a number is another."""
+    content = file.read_bytes()
+    at = content.index(b"+1212842550") + 5
+    file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+
+
+def of_something_else(file: Path) -> None:
+    pq.write_table(pq.read_table(file).rename_columns(["text", "number"]), file)
 
 
 def test_a_step_that_is_refused_ends_the_run(

@@ -1,5 +1,7 @@
 """Rule 3.6: telephone numbers as people type them."""
 
+from pathlib import Path
+
 import phonenumbers
 import pytest
 
@@ -118,3 +120,19 @@ def test_where_no_other_process_can_be_had_all_are_read_here(program: str, monke
     texts, handles = a_long_list(monkeypatch)
     monkeypatch.setattr(phones, "_THIS_FILE", (program,))
     assert read_phones(texts, "US") == handles
+
+
+@pytest.mark.parametrize("another", ["library", "release of it", "release of ours", "region"])
+def test_what_was_read_in_another_way_is_told_apart(
+    another: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = phones.reader.__wrapped__("US")
+    if another == "library":
+        monkeypatch.setattr(phones, "library", pytest)
+    if another == "release of it":
+        monkeypatch.setattr(phones, "version", lambda _name: "1000.0")
+    if another == "release of ours":
+        ours = tmp_path / "phones.py"
+        ours.write_text(Path(phones.__file__).read_text() + "\n")
+        monkeypatch.setattr(phones, "__file__", str(ours))
+    assert phones.reader.__wrapped__("DE" if another == "region" else "US") != now
