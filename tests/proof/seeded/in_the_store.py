@@ -94,6 +94,14 @@ def counts_no_errors(original: Any) -> Any:
     return lambda cursor, run_id, part, counts: original(cursor, run_id, part, {**counts, "error": 0})
 
 
+def nobody_collides(_original: Any) -> Any:
+    def settle_contested(matching: Any) -> None:
+        nobody = np.array([], dtype=np.int64)
+        matching.collisions = match._collisions(nobody, nobody, nobody)
+
+    return settle_contested
+
+
 def as_errors_of_contacts(original: Any) -> Any:
     def warnings(faults: pa.Table, external_ids: pa.Array) -> pa.Table:
         table = original(faults, external_ids)
@@ -171,13 +179,13 @@ LINKS_STAY = statement("update_records", "external_id = part_rows.external_id,",
 IN_SQL: list[tuple[str, Any, Scene, str]] = [
     (
         "nobody looks who owns a handle",
-        instead(match.Matching, "settle_contested", without),
+        instead(match.Matching, "settle_contested", nobody_collides),
         worlds_in_a_store_without_keys,
         "a handle belongs to one contact",
     ),
     (
         "nobody looks who owns a domain",
-        instead(match.Matching, "settle_contested", without),
+        instead(match.Matching, "settle_contested", nobody_collides),
         worlds_in_a_store_without_keys,
         "a domain belongs to one account",
     ),
