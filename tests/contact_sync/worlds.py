@@ -80,7 +80,7 @@ ACCOUNTS = {"001000000000001AAA": 70, "001000000000002AAA": 80}
 ACCOUNT_THAT_IS_NOT_LINKED, UNLINKED_ACCOUNT = "001000000000009AAA", 90
 BELONGINGS = [(None, None), (70, 70), (80, 80), (70, 80), (UNLINKED_ACCOUNT, None), (UNLINKED_ACCOUNT, 70), (None, 70)]
 """The account of a stored contact, and the one that the sync set."""
-SHAPES = ["anything", "few handles", "merged", "scripted", "crowd", "ordinary night"]
+SHAPES = ["anything", "few handles", "merged", "scripted", "scripted", "crowd", "ordinary night"]
 Script = tuple[dict[int, dict[str, str]], list[tuple[int | None, list[tuple[str, str]]]]]
 """Per person the letter that each field holds (! cannot be read); per stored contact the person it is linked to, and its
 (field, letter)s."""
@@ -242,12 +242,12 @@ class _World:
         return source, contacts, merges
 
     def merged_since(self, contacts: list[Contact], source: dict[str, Any]) -> dict[str, str]:
-        """Some contacts are still linked to a record that was merged into the one that has their handles now."""
+        """A contact is still linked to a record that was merged into the one that has its handles now, maybe by way of another."""
         gone = [self.id(person) for person in range(9) if self.id(person) not in source]
-        merges = {}
-        for contact, loser in zip(self.draw.sample(contacts, self.draw.randint(1, 2)), gone, strict=False):
-            assert contact.external_id
-            merges[loser], contact.external_id = contact.external_id, loser
+        contact = self.draw.choice(contacts)
+        chain = self.draw.sample(gone, self.draw.randint(1, min(3, len(gone))))
+        merges = dict(zip(chain, [*chain[1:], str(contact.external_id)], strict=True))
+        contact.external_id = chain[0]
         return merges
 
     # ------------------------------------------------------------------------------------------------- scripts
@@ -282,14 +282,15 @@ class _World:
 
     def ring(self, one: tuple[str, str], *_: tuple[str, str]) -> Script:
         """Everybody takes over what the next one has."""
-        count = self.draw.randint(2, 6)
-        wanted = {at: {one[0]: "abcdefg"[(at + 1) % count]} for at in range(count)}
-        return wanted, [(at, [(one[0], "abcdefg"[at])]) for at in range(count)]
+        people = self.draw.sample(range(9), self.draw.randint(2, 6))
+        letters = "abcdefg"[: len(people)]
+        wanted = {person: {one[0]: letter} for person, letter in zip(people, letters[1:] + letters[0], strict=True)}
+        return wanted, [(person, [(one[0], letter)]) for person, letter in zip(people, letters, strict=True)]
 
     def chain(self, one: tuple[str, str], *_: tuple[str, str]) -> Script:
         """The same, and the last one takes something free; one of them may not be linked."""
         wanted, owned = self.ring(one)
-        wanted[len(wanted) - 1] = {one[0]: "g"}
+        wanted[[*wanted][-1]] = {one[0]: "g"}
         if self.draw.random() < 0.3:
             at = self.draw.randrange(len(owned))
             owned[at] = (None, owned[at][1])

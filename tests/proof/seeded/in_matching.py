@@ -430,10 +430,10 @@ DEFECTS = [
     ),
     Defect(
         "whoever is set aside gives up what another wants (4.7)",
-        Invariant.SPECIFIED,
+        Invariant.ONE_HANDLE_ONE_CONTACT,
         instead(match.Matching, "_widen", settles_who_is_set_aside),
         small_worlds,
-        ANSWERS,
+        SHARED,
     ),
     Defect(
         "of two owners the first is taken (4.2)",
@@ -514,10 +514,10 @@ DEFECTS = [
     ),
     Defect(
         "nobody is admitted any more (4.9 b)",
-        Invariant.ONE_HANDLE_ONE_CONTACT,
+        Invariant.SPECIFIED,
         instead(claims._Round, "admit_where_there_is_room", without),
         small_worlds,
-        SHARED,
+        ANSWERS,
     ),
     Defect(
         "every contact is rewritten every night (4.12)",
