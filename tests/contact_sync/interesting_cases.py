@@ -4,7 +4,7 @@ A proof that never met a situation proves nothing about it, so every one that is
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -15,6 +15,7 @@ from tests.contact_sync.specification import (
     World,
     end_of_chain,
     given,
+    gives_up,
     is_unread,
     linked_contact,
     mirror_values,
@@ -34,6 +35,10 @@ error domain_taken
 error no_handle
 a linked contact is skipped
 a linked contact to which a person added handles has none in Salesforce
+a linked contact has its handles already
+somebody wants a handle of one who has its handles already
+somebody who has its handles already is linked through a merge
+a linked contact only gives handles up
 a handle goes from one contact to another
 two contacts swap handles
 three or more contacts pass handles round in a ring
@@ -94,11 +99,34 @@ def cases_met(world: World, results: Results, after: list[Contact]) -> Counter[s
     found: Counter[str] = Counter()
     for case in (*_outcomes(world, results), *_rounds(world), *_moves(world, after), *_claims(world, results, after)):
         found[case] += 1
-    for case in (*_merges(world, results), *_kept(world, results, after), *_values_and_accounts(world, results, after)):
+    for case in (
+        *_settled(world, results),
+        *_merges(world, results),
+        *_kept(world, results, after),
+        *_values_and_accounts(world, results, after),
+    ):
         found[case] += 1
     unknown = found.keys() - set(CASES)
     assert not unknown, unknown
     return found
+
+
+def essence(world: World) -> str:
+    """What matching goes by: worlds that differ in spellings, values, numbers or the names of handles alone have the same."""
+    links = {contact.external_id for contact in world.store if contact.external_id}
+    people = {key: at for at, key in enumerate(sorted(links.union(world.source, world.merges, world.merges.values())))}
+    handles: dict[Handle, int] = {}
+
+    def named(given_by: Mapping[Handle, str | None]) -> list[tuple[str, int, str | None]]:
+        return [(handle[0], handles.setdefault(handle, len(handles)), field) for handle, field in given_by.items()]
+
+    stored = [(people.get(contact.external_id or ""), named(contact.handles)) for contact in world.store]
+    asked = [
+        (people[key], named(given(world, key)), [giver for giver in world.mapping if is_unread(world, key, giver)])
+        for key in sorted(world.source)
+    ]
+    merges = sorted((people[loser], people[winner]) for loser, winner in world.merges.items())
+    return repr((world.mapping, stored, asked, merges))
 
 
 def _outcomes(world: World, results: Results) -> Iterator[str]:
@@ -131,6 +159,23 @@ def _rounds(world: World) -> Iterator[str]:
     for before, now in pairwise(world.rounds):
         for _ in now[-1].keys() - before[-1].keys():
             yield "a claim is accepted only when starting again (4.9 c)"
+
+
+def _settled(world: World, results: Results) -> Iterator[str]:
+    """Those whose contact has exactly what Salesforce gives, or that and more."""
+    for key, (_, code, _) in results.items():
+        mine = linked_contact(world, world.store, key)
+        wanted = given(world, key)
+        if code or not mine or not wanted or not wanted.items() <= mine.handles.items():
+            continue
+        if any(gives_up(world, key, mine, handle) for handle in mine.handles):
+            yield "a linked contact only gives handles up"
+            continue
+        yield "a linked contact has its handles already"
+        if mine.external_id != key:
+            yield "somebody who has its handles already is linked through a merge"
+        if any(other != key and given(world, other).keys() & wanted.keys() for other in results):
+            yield "somebody wants a handle of one who has its handles already"
 
 
 def _moves(world: World, after: list[Contact]) -> Iterator[str]:

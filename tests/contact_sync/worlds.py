@@ -1,8 +1,8 @@
 """Small worlds, full of collisions on purpose, and the product's answer to them without a database.
 
 Worlds of one batch share a mapping and nothing else: ids and handles carry the world's number, so that `together` can
-put many of them before the product at once and each must come out as if alone. `batches_of_worlds` lets Hypothesis
-draw them; batch n of `batch_of_worlds` is always the same.
+put many of them before the product at once and each must come out as if alone. Batch n of `batch_of_worlds` is always
+the same.
 """
 
 import json
@@ -12,12 +12,11 @@ from random import Random
 from typing import Any
 
 import pyarrow as pa
-from hypothesis import strategies as st
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.match import Plan, StoredRecords, match
 from include.contact_sync.settings import HANDLE_SOURCES, Settings, parse_settings
-from include.contact_sync.transform import CleanRecords, transform
+from include.contact_sync.transform import NO_PHONES, CleanRecords, transform
 from tests.contact_sync.reading import read, read_value
 from tests.contact_sync.specification import Contact, Handle, World
 
@@ -81,7 +80,7 @@ ACCOUNTS = {"001000000000001AAA": 70, "001000000000002AAA": 80}
 ACCOUNT_THAT_IS_NOT_LINKED, UNLINKED_ACCOUNT = "001000000000009AAA", 90
 BELONGINGS = [(None, None), (70, 70), (80, 80), (70, 80), (UNLINKED_ACCOUNT, None), (UNLINKED_ACCOUNT, 70), (None, 70)]
 """The account of a stored contact, and the one that the sync set."""
-SHAPES = ["anything", "few handles", "merged", "scripted", "crowd"]
+SHAPES = ["anything", "few handles", "merged", "scripted", "scripted", "crowd", "ordinary night"]
 Script = tuple[dict[int, dict[str, str]], list[tuple[int | None, list[tuple[str, str]]]]]
 """Per person the letter that each field holds (! cannot be read); per stored contact the person it is linked to, and its
 (field, letter)s."""
@@ -98,15 +97,11 @@ def world_of(contact: Contact) -> int:
 
 def batch_of_worlds(number: int, count: int, shapes: list[str] = SHAPES) -> list[World]:
     """Worlds that share a mapping and the fields that are missing."""
-    return _batch(Random(number), number * count, count, shapes)
+    return drawn_worlds(Random(number), number * count, count, shapes)
 
 
-def batches_of_worlds(count: int) -> st.SearchStrategy[list[World]]:
-    """The same, drawn by Hypothesis."""
-    return st.randoms(use_true_random=False).map(lambda draw: _batch(draw, 1, count))
-
-
-def _batch(draw: Random, first: int, count: int, shapes: list[str] = SHAPES) -> list[World]:
+def drawn_worlds(draw: Random, first: int, count: int, shapes: list[str] = SHAPES) -> list[World]:
+    """The same, drawn by somebody else; `first` is the number of the first of them."""
     mapping = draw.choice(MAPPINGS)
     values = draw.choice(ACCOUNT_VALUES if ("Website", "domain") in mapping else VALUES)
     missing = {draw.choice(part)[0] for part in (mapping, values) if part and draw.random() < 0.25}
@@ -127,19 +122,24 @@ class _World:
     ) -> None:
         self.draw, self.number, self.mapping, self.mapped_values, self.missing = draw, number, mapping, values, missing
         self.is_accounts = ("Website", "domain") in mapping
-        self.chance = Random(draw.getrandbits(32))  # Hypothesis need not choose every value
+        self.chance = Random(draw.getrandbits(32))  # for values, which matching does not go by
         self.shape = shape
         self.letters = "abcdefg"[: draw.randint(1, 3) if self.shape == "few handles" else draw.randint(2, 7)]
 
     def build(self) -> World:
+        merges: dict[str, str] = {}
         if self.shape in {"scripted", "crowd"} and self.mapping:
             source, stored = self.scripted()
+        elif self.shape == "ordinary night" and self.mapping:
+            source, stored, merges = self.ordinary_night()
         else:
-            source = {self.id(person): self.values() for person in self.draw.sample(range(9), self.draw.randint(0, 6))}
+            count = self.draw.randint(1, 6) if self.draw.random() < 0.97 else 0
+            source = {self.id(person): self.values() for person in self.draw.sample(range(9), count)}
             stored = self.stored()
         for values in source.values():
             values |= self.typed_values()
-        merges = self.merges(source) if self.shape == "merged" else {}
+        if self.shape == "merged":
+            merges = self.merges(source)
         accounts = {} if self.is_accounts else ACCOUNTS
         return World(
             stored, source, self.mapping, self.missing, merges, not self.is_accounts, self.mapped_values, accounts
@@ -215,6 +215,41 @@ class _World:
         stored = {field: read_value(field, raw) for field, raw in typed.items() if raw}
         return {field: [value] if field == "url" else value for field, value in stored.items() if value is not None}
 
+    # -------------------------------------------------------------------------------------------------- a night
+
+    def ordinary_night(self) -> tuple[dict[str, dict[str, str | None]], list[Contact], dict[str, str]]:
+        """Contacts have what Salesforce says, but for what was edited since the night before, mostly to what others have."""
+        people = self.draw.sample(range(9), self.draw.randint(2, 6))
+        source, contacts = {}, []
+        dealt = "".join(self.draw.sample("abcdefghi", 9))
+        for at, person in enumerate(people):
+            self.letters = dealt[at::6]
+            source[self.id(person)] = self.values()
+            contacts.append(self.contact(at, person))
+            for name, kind in self.mapping:
+                if value := read(kind, source[self.id(person)][name]):
+                    own(contacts, contacts[at], (kind, value), name)
+        self.letters = dealt[: len(people)] + "j"
+        merges = self.merged_since(contacts, source) if self.draw.random() < 0.25 else {}
+        for _ in range(self.draw.randint(0, 2)):
+            name, kind = self.draw.choice(self.mapping)
+            own(contacts, self.draw.choice(contacts), self.handle(kind, "j"), self.draw.choice([None, "Old__c", name]))
+        for _ in range(self.draw.randint(0, 3)):
+            name, kind = self.draw.choice(self.mapping)
+            source[self.draw.choice(list(source))][name] = self.value(kind)
+        newcomers = [self.id(person) for person in range(9) if person not in people]
+        source |= {key: self.values() for key in self.draw.sample(newcomers, self.draw.randint(0, 2))}
+        return source, contacts, merges
+
+    def merged_since(self, contacts: list[Contact], source: dict[str, Any]) -> dict[str, str]:
+        """A contact is still linked to a record that was merged into the one that has its handles now, maybe by way of another."""
+        gone = [self.id(person) for person in range(9) if self.id(person) not in source]
+        contact = self.draw.choice(contacts)
+        chain = self.draw.sample(gone, self.draw.randint(1, min(3, len(gone))))
+        merges = dict(zip(chain, [*chain[1:], str(contact.external_id)], strict=True))
+        contact.external_id = chain[0]
+        return merges
+
     # ------------------------------------------------------------------------------------------------- scripts
 
     def scripted(self) -> tuple[dict[str, dict[str, str | None]], list[Contact]]:
@@ -247,14 +282,15 @@ class _World:
 
     def ring(self, one: tuple[str, str], *_: tuple[str, str]) -> Script:
         """Everybody takes over what the next one has."""
-        count = self.draw.randint(2, 6)
-        wanted = {at: {one[0]: "abcdefg"[(at + 1) % count]} for at in range(count)}
-        return wanted, [(at, [(one[0], "abcdefg"[at])]) for at in range(count)]
+        people = self.draw.sample(range(9), self.draw.randint(2, 6))
+        letters = "abcdefg"[: len(people)]
+        wanted = {person: {one[0]: letter} for person, letter in zip(people, letters[1:] + letters[0], strict=True)}
+        return wanted, [(person, [(one[0], letter)]) for person, letter in zip(people, letters, strict=True)]
 
     def chain(self, one: tuple[str, str], *_: tuple[str, str]) -> Script:
         """The same, and the last one takes something free; one of them may not be linked."""
         wanted, owned = self.ring(one)
-        wanted[len(wanted) - 1] = {one[0]: "g"}
+        wanted[[*wanted][-1]] = {one[0]: "g"}
         if self.draw.random() < 0.3:
             at = self.draw.randrange(len(owned))
             owned[at] = (None, owned[at][1])
@@ -424,7 +460,14 @@ def in_pieces(table: pa.Table, draw: Random) -> pa.Table:
     return pa.concat_tables([table.slice(0, 0), *(table.slice(a, b - a) for a, b in pairwise(sorted(cuts)))])
 
 
-def plan_for(world: World, draw: Random | None = None) -> Plan:
+def phones_known(world: World, region: str, draw: Random) -> pa.Table:
+    """What an earlier run read in none, half or all of the contacts, with the numbers of that region."""
+    snapshot, columns = snapshot_of(world), replace(columns_of(world), default_region=region)
+    rows = draw.sample(range(len(snapshot)), draw.choice([0, len(snapshot) // 2, len(snapshot)]))
+    return transform(snapshot.take(pa.array(rows, pa.int64())), columns).phones
+
+
+def plan_for(world: World, draw: Random | None = None, known_phones: pa.Table = NO_PHONES) -> Plan:
     """The product's plan. `draw`: everything arrives in pieces, and the store's handles and accounts in another order."""
     columns = columns_of(world)
     if draw is None:
@@ -434,7 +477,8 @@ def plan_for(world: World, draw: Random | None = None) -> Plan:
         in_pieces(stored.records, draw),
         *(in_pieces(shuffled_rows(table, draw), draw) for table in (stored.handles, stored.accounts, stored.merges)),
     )
-    return match(transform(in_pieces(snapshot_of(world), draw), columns), pieces, columns, whole_source=True)
+    clean = transform(in_pieces(snapshot_of(world), draw), columns, known_phones)
+    return match(clean, pieces, columns, whole_source=True)
 
 
 def shuffled_rows(table: pa.Table, draw: Random) -> pa.Table:

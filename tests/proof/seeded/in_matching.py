@@ -215,6 +215,26 @@ def sets_aside_who_gives_something_up(original: Any) -> Any:
     return find_owners
 
 
+def forgets_who_is_set_aside(original: Any) -> Any:
+    def find_owners(self: Any) -> None:
+        original(self)
+        holder = self.filler[self.claimed["owner"].to_numpy()]
+        is_forgotten = (holder != match.NONE) & self.set_aside[holder]
+        for column in ("owner", "stored_handle"):
+            self.claimed[column] = self.claimed[column].mask(is_forgotten, match.NONE)
+
+    return find_owners
+
+
+def settles_who_is_set_aside(original: Any) -> Any:
+    def widen(self: Any, *contested: Any) -> None:
+        set_aside, self.set_aside = self.set_aside, np.zeros_like(self.set_aside)
+        original(self, *contested)
+        self.set_aside = set_aside
+
+    return widen
+
+
 def rewrites_everything(original: Any) -> Any:
     return lambda source, accepted, rows: (np.ones(len(accepted), dtype=bool), original(source, accepted, rows)[1])
 
@@ -231,24 +251,37 @@ def forgets_extensions(original: Any) -> Any:
     return lambda found, region: [text and text.partition(";")[0] for text in original(found, region)]
 
 
+def looks_known_phones_up_without_extension(original: Any) -> Any:
+    def bare(texts: pa.Array) -> pa.Array:
+        return pc.replace_substring_regex(texts, " x[0-9]+$", "")
+
+    def phones(texts: pa.Array, region: str, known: pa.Table) -> pa.Array:
+        place = pc.index_in(bare(texts), value_set=bare(known["text"]))
+        return pc.coalesce(known["phone"].combine_chunks().take(place), original(texts, region, known))
+
+    return phones
+
+
+def believes_every_region(original: Any) -> Any:
+    return lambda phones, region: phones.combine_chunks()
+
+
 def as_they_come(original: Any) -> Any:
-    def transformed(snapshot: pa.Table, columns: Any) -> Any:
+    def transformed(snapshot: pa.Table, *more: Any) -> Any:
         numbers = pa.array([f"{at:09d}" for at in range(snapshot.num_rows)])
-        clean = original(snapshot.set_column(0, "Id", numbers), columns)
+        clean = original(snapshot.set_column(0, "Id", numbers), *more)
         return replace(clean, records=clean.records.set_column(0, "external_id", snapshot["Id"]))
 
     return transformed
 
 
 def first_page_only(original: Any) -> Any:
-    return lambda snapshot, columns: original(
-        pa.Table.from_batches(snapshot.to_batches()[:1], snapshot.schema), columns
-    )
+    return lambda snapshot, *more: original(pa.Table.from_batches(snapshot.to_batches()[:1], snapshot.schema), *more)
 
 
 def handles_of_a_hundred(original: Any) -> Any:
-    def transformed(snapshot: pa.Table, columns: Any) -> Any:
-        clean = original(snapshot, columns)
+    def transformed(snapshot: pa.Table, *more: Any) -> Any:
+        clean = original(snapshot, *more)
         return replace(clean, handles=clean.handles.filter(pc.less(clean.handles["record"], 100)))
 
     return transformed
@@ -340,6 +373,20 @@ DEFECTS = [
         AFTERWARDS,
     ),
     Defect(
+        "phones that an earlier run read are looked up without their extension (3.6)",
+        Invariant.SPECIFIED,
+        instead(transform, "_phones", looks_known_phones_up_without_extension),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
+        "phones that an earlier run read with another default region are believed (3.6)",
+        Invariant.SPECIFIED,
+        instead(transform, "_still_true", believes_every_region),
+        small_worlds,
+        AFTERWARDS,
+    ),
+    Defect(
         "an unreadable field gives up what it gave (3.6)",
         Invariant.SPECIFIED,
         instead(match.Matching, "stays_unread", never_unreadable),
@@ -373,6 +420,20 @@ DEFECTS = [
         instead(match.Matching, "find_owners", sets_aside_who_gives_something_up),
         small_worlds,
         AFTERWARDS,
+    ),
+    Defect(
+        "whoever is set aside has no handles that another could want (4.7)",
+        Invariant.ONE_HANDLE_ONE_CONTACT,
+        instead(match.Matching, "find_owners", forgets_who_is_set_aside),
+        small_worlds,
+        SHARED,
+    ),
+    Defect(
+        "whoever is set aside gives up what another wants (4.7)",
+        Invariant.ONE_HANDLE_ONE_CONTACT,
+        instead(match.Matching, "_widen", settles_who_is_set_aside),
+        small_worlds,
+        SHARED,
     ),
     Defect(
         "of two owners the first is taken (4.2)",
@@ -453,10 +514,10 @@ DEFECTS = [
     ),
     Defect(
         "nobody is admitted any more (4.9 b)",
-        Invariant.ONE_HANDLE_ONE_CONTACT,
+        Invariant.SPECIFIED,
         instead(claims._Round, "admit_where_there_is_room", without),
         small_worlds,
-        SHARED,
+        ANSWERS,
     ),
     Defect(
         "every contact is rewritten every night (4.12)",
