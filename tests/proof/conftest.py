@@ -1,11 +1,13 @@
 """The scorecard of `make prove`: what each proof tried, how often, and which interesting cases really occurred.
 
-A proof that tried nothing, or never met a case that it names, has proven nothing, and fails.
+A proof that tried nothing, or never met a case that it names, has proven nothing, and fails. One that cannot be tried on
+this machine is skipped, and the scorecard says so and why.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import pytest
 
@@ -22,10 +24,16 @@ class Score:
     tried: Counter[str] = field(default_factory=Counter)
     met: Counter[str] = field(default_factory=Counter)
     expected: list[str] = field(default_factory=list)
+    not_tried: str = ""
 
     def expect(self, cases: Iterable[str]) -> None:
         """Cases each of which must occur at least once."""
         self.expected += cases
+
+    def cannot_be_tried(self, why: str) -> NoReturn:
+        """Skip the proof; a reader of the scorecard must see that nothing stands behind it."""
+        self.not_tried = why
+        pytest.skip(why)
 
     @property
     def never_met(self) -> list[str]:
@@ -33,6 +41,9 @@ class Score:
 
     def lines(self) -> Iterator[str]:
         yield f"{self.proof}"
+        if self.not_tried:
+            yield f"    not tried: {self.not_tried}"
+            return
         yield from (f"    {count:>9,} {what}" for what, count in self.tried.items())
         cases = dict.fromkeys([*self.expected, *self.met])
         yield from (f"        {self.met[case]:>9,} x {case}" for case in cases)
@@ -47,7 +58,7 @@ def score(request: pytest.FixtureRequest) -> Iterator[Score]:
     score = Score(request.node.name.removeprefix("test_").replace("_", " "))
     request.config.stash.setdefault(SCORES, []).append(score)
     yield score
-    if request.node.stash.get(FAILED, False):
+    if score.not_tried or request.node.stash.get(FAILED, False):
         return
     assert sum(score.tried.values()), "this proof tried nothing"
     assert not score.never_met, f"never occurred: {', '.join(score.never_met)}"

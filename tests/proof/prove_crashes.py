@@ -312,7 +312,7 @@ FILLING = "filling"
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(tmp_path: Path, score: Score) -> Iterator[Path]:
     """A file system of its own. Only who may mount one can have it; for others there is the limit of file sizes above."""
     place = tmp_path / "disk"
     place.mkdir()
@@ -320,7 +320,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
         assert mounted("umount", place)
     else:
-        pytest.skip(
+        score.cannot_be_tried(
             "no file system can be mounted here; deaths by the limit of file sizes stand for those by a full disk"
         )
 
