@@ -31,6 +31,7 @@ def short_life(live: Callable[[Life], None]) -> Scene:
     ) -> None:
         life = Life(Place(organisation, store, postgres, score, tmp_path))
         life.begin(PEOPLE)
+        life.settings_are_chosen(MAPPINGS[0], "list view", maps_values=True)
         life.run_once()
         live(life)
 
