@@ -93,7 +93,8 @@ def test_other_users_can_read_neither_data_nor_password_and_no_folder_above_is_o
 
 def test_it_never_runs_as_root(folder: Path) -> None:
     with running(folder) as (server, _):
-        listener = next(one for one in psutil.net_connections("tcp4") if one.laddr and one.laddr.port == server.port)
+        at_port = (one for one in psutil.net_connections("tcp4") if one.laddr and one.laddr.port == server.port)
+        listener = next(one for one in at_port if one.status == psutil.CONN_LISTEN)
         assert psutil.Process(listener.pid).uids().real != 0
 
 
