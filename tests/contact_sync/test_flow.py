@@ -16,14 +16,16 @@ from typing import Any
 
 import phonenumbers
 import psycopg
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from include.contact_sync import flow, transform
-from include.contact_sync.columns import Part
+from include.contact_sync import flow, load, transform
+from include.contact_sync.columns import Columns, Part
 from include.contact_sync.conclude import RunReport, conclude_run, mark_report_sent, summary
 from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive, RunRefused, StoreUnavailable
 from include.contact_sync.flow import RunRequest, run_all_steps
+from include.contact_sync.match import StoredRecords
 from include.contact_sync.salesforce import client
 from include.contact_sync.settings import Settings
 from include.contact_sync.staging import Staging
@@ -653,6 +655,46 @@ def test_rule_6_2_what_a_person_edits_while_a_run_is_under_way_is_not_lost(
     assert store.execute("SELECT custom_fields FROM contact_store.contacts WHERE external_id = %s", [ann]) == [
         ({"note": "kept"},)
     ]
+
+
+@pytest.mark.parametrize("moment", ["after the store was read", "before its tables are locked"])
+def test_rule_6_2_an_edit_at_the_last_moment_is_seen_before_anything_is_written(
+    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    _, (ann, _, _) = three_people(organisation, bob="bob@example.org")
+    sync(settings_with())
+    organisation.control.update(sobject="Contact", ids=[ann], values={"Email": "new@example.org"})
+    edits = iter(
+        [
+            "INSERT INTO contact_store.contacts (name) VALUES ('Zoe')",
+            "INSERT INTO contact_store.contact_handles (contact_id, source, handle)"
+            " SELECT max(id), 'email', 'new@example.org' FROM contact_store.contacts",
+        ]
+    )
+
+    def edit(part: Part) -> None:
+        for statement in edits if part is Part.CONTACTS else ():
+            store.execute(statement)
+
+    read_stored_records, lock_tables = flow.read_stored_records, load._lock_tables
+
+    def read(columns: Columns, merges: pa.Table) -> StoredRecords:
+        stored = read_stored_records(columns, merges)
+        edit(columns.part)
+        return stored
+
+    def lock(connection: psycopg.Connection, part: Part) -> None:
+        edit(part)
+        lock_tables(connection, part)
+
+    if moment == "after the store was read":
+        monkeypatch.setattr(flow, "read_stored_records", read)
+    else:
+        monkeypatch.setattr(load, "_lock_tables", lock)
+    concluded = sync(settings_with())
+    assert (concluded.run.state, next(edits, None)) == ("succeeded", None)
+    assert open_errors(store)["email_taken"] == 1
+    assert people(store)[ann] == ("Ann", ["ann@example.org"])
 
 
 def test_rule_6_5_every_contact_says_when_it_was_last_synced(organisation: Simulator, store: Store) -> None:
