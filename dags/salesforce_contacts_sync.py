@@ -166,7 +166,7 @@ def salesforce_contacts_sync() -> None:
         concluded = conclude.conclude_run(run_id, lambda step: own_log.replace(f"/{task_instance.task_id}", f"/{step}"))
         if not concluded.is_needed:
             return None
-        return MailToSend(**concluded.render(), on_accepted=lambda: conclude.mark_report_sent(run_id))
+        return MailToSend(**concluded.render(), on_accepted=lambda: conclude.mark_report_sent(concluded.run))
 
     report_errors = ErrorReportOperator(
         task_id="report_errors", load_report=load_report, trigger_rule=TriggerRule.ALL_DONE

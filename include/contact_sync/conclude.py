@@ -80,11 +80,11 @@ def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> Ru
     return concluded
 
 
-def mark_report_sent(run_id: int) -> None:
-    """Remember that the mail server took the report, so that it is never sent twice."""
+def mark_report_sent(run: Run) -> None:
+    """Remember that the mail server took the run's report, so that it is never sent twice."""
     with connect() as connection:
-        runs.mark_report_sent(connection, run_id)
-        remove_staged_data(runs.load_run(connection, run_id))
+        runs.mark_report_sent(connection, run.id)
+    remove_staged_data(run)
 
 
 def remove_staged_data(run: Run) -> None:

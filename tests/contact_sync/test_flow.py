@@ -741,7 +741,7 @@ def test_where_no_staged_data_is_kept_a_report_that_is_sent_again_says_the_same(
         assert "phone_taken" in accepted.render()["csv"].decode()
         assert "map Phone to a custom field" in " ".join(accepted.render()["text"].split())
         assert refused.render() == accepted.render()
-        mark_report_sent(run_id)
+        mark_report_sent(accepted.run)
         assert len(list((tmp_path / "staging").glob("run-*"))) == folders
 
 

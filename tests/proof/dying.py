@@ -413,7 +413,7 @@ def load_report(context: dict[str, Any]) -> MailToSend | None:
     concluded = conclude.conclude_run(run_id)
     if not concluded.is_needed:
         return None
-    return MailToSend(**concluded.render(), on_accepted=lambda: conclude.mark_report_sent(run_id))
+    return MailToSend(**concluded.render(), on_accepted=lambda: conclude.mark_report_sent(concluded.run))
 
 
 CHILDREN = multiprocessing.get_context("forkserver")

@@ -25,6 +25,6 @@ def send_report(concluded: RunReport) -> None:
     def load_report(_: dict[str, Any]) -> MailToSend | None:
         if not concluded.is_needed:
             return None
-        return MailToSend(**concluded.render(), on_accepted=lambda: mark_report_sent(concluded.run.id))
+        return MailToSend(**concluded.render(), on_accepted=lambda: mark_report_sent(concluded.run))
 
     ErrorReportOperator(task_id="report_errors", load_report=load_report).execute({"run_id": concluded.run.dag_run_id})
