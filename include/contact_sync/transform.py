@@ -49,6 +49,8 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 _DOMAIN = re.compile(r"(?!-)[^\s./@:\\\"'<>,;()\[\]]{1,63}(?:\.[^\s./@:\\\"'<>,;()\[\]]{1,63})+")
 
 Reader = Callable[[list[str]], list[str | None]]
+HandleReaders = dict[str, Callable[[pa.Array], pa.Array]]
+"""By source: texts become handles; null where they cannot be read. Phones depend on the run and are added for it."""
 
 _FEW_TEXTS = pa.dictionary(pa.int16(), pa.string())
 HANDLES_SCHEMA = pa.schema(
@@ -102,12 +104,14 @@ def transform(snapshot: pa.Table, columns: Columns, known_phones: pa.Table = NO_
         known_phones: the `phones` of an earlier run; asked only where they would be read the same way today.
     """
     region = columns.default_region
-    known = _still_true(known_phones, region)
+    handle_readers = _HANDLE_READERS | {
+        "phone": partial(_phones, region=region, known=_still_true(known_phones, region))
+    }
     with ThreadPoolExecutor(READERS, thread_name_prefix="transform") as readers:
         snapshot = _by_id(snapshot, readers)
         values = [*readers.map(partial(_read_column, snapshot), columns.fields)]
         given = [giver for giver in columns.handles if not giver.missing]
-        read = [*readers.map(partial(_read_handles, snapshot, region=region, known_phones=known), given)]
+        read = [*readers.map(partial(_read_handles, snapshot, handle_readers), given)]
     external_ids = _text(snapshot, "Id")
     records = {"external_id": external_ids}
     if columns.part is Part.CONTACTS:
@@ -266,13 +270,11 @@ def json_strings(texts: pa.Array) -> pa.Array:
 # --------------------------------------------------------------------------------------------------- handles
 
 
-def _read_handles(
-    snapshot: pa.Table, column: HandleColumn, *, region: str, known_phones: pa.Table
-) -> tuple[pa.Array, pa.Array]:
+def _read_handles(snapshot: pa.Table, handle_readers: HandleReaders, column: HandleColumn) -> tuple[pa.Array, pa.Array]:
     """The texts of one field (null where there is none) and the handles they were read as (null where they cannot be)."""
     texts = pc.utf8_trim_whitespace(_plain_text(_text(snapshot, column.salesforce_field), column.type))
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-    values = _phones(texts, region, known_phones) if column.source == "phone" else _HANDLE_READERS[column.source](texts)
+    values = handle_readers[column.source](texts)
     short = pc.less_equal(pc.utf8_length(values), LONGEST_HANDLE)
     return texts, pc.if_else(short, values, pa.scalar(None, pa.string()))
 
@@ -322,7 +324,7 @@ def _as_they_are(texts: pa.Array) -> pa.Array:
     return texts
 
 
-_HANDLE_READERS: dict[str, Callable[[pa.Array], pa.Array]] = {
+_HANDLE_READERS: HandleReaders = {
     "email": _emails,
     "twitter": _twitters,
     "facebook": _as_they_are,
