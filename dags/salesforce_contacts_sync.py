@@ -26,7 +26,7 @@ A backfill is limited to the contacts that changed in Salesforce in its data int
 
 ## What a retry does
 Any step can be repeated at any point: what it staged is written again, what was applied is found applied, a report
-that the mail server took is not sent twice. Only what may pass by itself (Salesforce or the store not answering, the API
+is not sent twice: where a try broke off while the mail server had it, the task fails and says so. Only what may pass by itself (Salesforce or the store not answering, the API
 limit) is tried again by Airflow.
 
 ## When it failed
@@ -166,7 +166,7 @@ def salesforce_contacts_sync() -> None:
         concluded = conclude.conclude_run(run_id, lambda step: own_log.replace(f"/{task_instance.task_id}", f"/{step}"))
         if not concluded.is_needed:
             return None
-        return MailToSend(**concluded.render(), on_accepted=lambda: conclude.mark_report_sent(concluded.run))
+        return MailToSend(**concluded.mail(tries=task_instance.max_tries))
 
     report_errors = ErrorReportOperator(
         task_id="report_errors", load_report=load_report, trigger_rule=TriggerRule.ALL_DONE

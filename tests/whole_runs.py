@@ -37,12 +37,16 @@ OUTCOMES = ("created", "linked", "updated", "unchanged", "error")
 
 @dataclass
 class Mailbox:
-    """A mail server on loopback that keeps what it took; `refusals` are its answers to the next messages."""
+    """A mail server on loopback that keeps what it took.
+
+    `refusals` are its answers to the next messages; so many it takes and `hangs_up` before it says so.
+    """
 
     port: int
     messages: list[EmailMessage] = field(default_factory=list)
     recipients: list[list[str]] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    hangs_up: int = 0
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         if self.refusals:
@@ -52,6 +56,9 @@ class Mailbox:
         assert isinstance(message, EmailMessage)
         self.messages.append(message)
         self.recipients.append(envelope.rcpt_tos)
+        if self.hangs_up:
+            self.hangs_up -= 1
+            server.transport.abort()
         return "250 kept"
 
     def only_text(self) -> str:

@@ -32,25 +32,34 @@ _FAILURE = "_failed"
 
 @dataclass(frozen=True)
 class RunReport:
-    """What a run has to tell, and to whom. `was_sent`: an earlier attempt at the same report got through."""
+    """What a run has to tell, and to whom."""
 
     run: Run
     report: Report
     recipients: list[str]
-    was_sent: bool
 
     @property
     def is_needed(self) -> bool:
-        return self.report.is_needed and not self.was_sent
+        """Whether there is something to tell that was not sent before."""
+        return self.report.is_needed and self.run.report_sent_at is None
 
-    def render(self) -> dict[str, Any]:
-        """The mail's parts, by the names that `MailToSend` gives them."""
+    def mail(self, tries: int) -> dict[str, Any]:
+        """The mail by the names that `MailToSend` gives its parts.
+
+        Args:
+            tries: Airflow's `max_tries` of the task that sends it. Only clearing a task changes it, so what was handed
+                over under the same number was so by an earlier try that Airflow repeats by itself.
+        """
         return {
             "to": self.recipients,
             "subject": subject(self.report),
             "html": render_html(self.report),
             "text": render_text(self.report),
             "csv": render_csv(self.report),
+            "may_be_out": self.run.report_handed_over_in == tries,
+            "on_handing_over": lambda: mark_report_handed_over(self.run, tries),
+            "on_refused": lambda: mark_report_handed_over(self.run, None),
+            "on_accepted": lambda: mark_report_sent(self.run),
         }
 
 
@@ -74,10 +83,16 @@ def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> Ru
         _log_errors(run, errors)
         told_by = unfinished or "report_errors"  # that is where the codes are listed with the first ids
         report = build_report(_run_facts(run, log_url(told_by) if log_url else None), errors)
-        concluded = RunReport(run, report, _recipients(run), run.report_sent_at is not None)
+        concluded = RunReport(run, report, _recipients(run))
     if not concluded.is_needed:
         remove_staged_data(run)
     return concluded
+
+
+def mark_report_handed_over(run: Run, tries: int | None) -> None:
+    """Remember that the mail server is given the run's report; None: that it refused it."""
+    with connect() as connection:
+        runs.mark_report_handed_over(connection, run.id, tries)
 
 
 def mark_report_sent(run: Run) -> None:

@@ -76,6 +76,26 @@ def tries(dag_run: Any) -> dict[str, int]:
     return {instance.task_id: instance.try_number for instance in dag_run.get_task_instances()}
 
 
+def clear(dag_run: Any, task: str) -> None:
+    """As a person does it on the page."""
+    from airflow.models.taskinstance import clear_task_instances
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        clear_task_instances([dag_run.get_task_instance(task, session=session)], session)
+
+
+def repeat(dag: Any, dag_run: Any, task: str) -> None:
+    """One more try of the task, as the scheduler begins it."""
+    from airflow.sdk.definitions.dag import _run_task
+    from airflow.utils.session import create_session
+
+    with create_session() as session:
+        instance = dag_run.get_task_instance(task, session=session)
+        instance.try_number += 1
+    _run_task(ti=instance, task=dag.task_dict[task])
+
+
 def asset_events(postgres: DatabaseServer, dag_run: Any) -> list[Any]:
     """What the run published: the extra of each event."""
     query = "SELECT extra FROM asset_event WHERE source_run_id = %s"
@@ -421,6 +441,26 @@ def test_a_report_that_the_mail_server_refused_for_now_is_sent_by_the_next_attem
 ) -> None:
     mailbox.refusals.append("451 try again later")
     assert_like_an_undisturbed_run(dag.test(), ["report_errors"], store, mailbox)
+
+
+def test_a_report_that_may_be_out_is_sent_again_only_by_who_clears_the_task(
+    dag: Any, store: Store, three: Simulator, mailbox: Mailbox
+) -> None:
+    """Rule 8.1: where the mail server's answer was lost, no try of Airflow's own sends a second mail."""
+    mailbox.hangs_up = 1
+    dag_run = dag.test()
+    assert (dag_run.state, states(dag_run)["report_errors"]) == ("failed", "failed")
+    assert (tries(dag_run)["report_errors"], len(mailbox.messages)) == (1, 1)
+    handed_over = "SELECT report_handed_over_in, report_sent_at IS NOT NULL FROM contact_store.sync_runs"
+    assert store.execute(handed_over) == [(3, False)]
+
+    repeat(dag, dag_run, "report_errors")
+    assert (states(dag_run)["report_errors"], len(mailbox.messages)) == ("failed", 1)
+    clear(dag_run, "report_errors")
+    repeat(dag, dag_run, "report_errors")
+    assert (states(dag_run)["report_errors"], len(mailbox.messages)) == ("success", 2)
+    assert len({message["Message-ID"] for message in mailbox.messages}) == 1
+    assert store.execute(handed_over) == [(None, True)]
 
 
 def test_a_report_that_cannot_be_sent_fails_the_run_and_the_contacts_stay_synced(

@@ -126,13 +126,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One process's part of a DAG run: which tasks, and at which point what becomes of it."""
+    """One process's part of a DAG run: which tasks, and at which point what becomes of it.
+
+    `tries` is Airflow's count for the last task, which grows when a person clears it.
+    """
 
     dag_run_id: str
     shape: Shape
     tasks: tuple[str, ...] = TASKS
     dies_at: Point | None = None
     how: str = KILLED
+    tries: int = 3
 
 
 class Points:
@@ -382,7 +386,7 @@ def carry_out(attempt: Attempt, environment: dict[str, str], told: Path) -> None
             for task in attempt.tasks:
                 points.task = task
                 points.reach(Kind.TASK_BEGINS)
-                do(task, attempt.dag_run_id)
+                do(task, attempt.dag_run_id, attempt.tries)
                 points.reach(Kind.TASK_ENDS)
     except Exception as failure:  # ruff: ignore[blind-except] -- as Airflow takes any failure of a task
         traceback.print_exc()
@@ -398,12 +402,12 @@ def is_final(failure: Exception) -> bool:
     return isinstance(failure, RunError | RunRefused | AirflowFailException)
 
 
-def do(task: str, dag_run_id: str) -> None:
+def do(task: str, dag_run_id: str, tries: int = 3) -> None:
     """One task, as the DAG's file has it."""
     if task == "validate_settings":
         flow.validate_settings(flow.RunRequest(dag_run_id=dag_run_id))
     elif task == "report_errors":
-        ErrorReportOperator(task_id=task, load_report=load_report).execute({"run_id": dag_run_id})
+        ErrorReportOperator(task_id=task, load_report=load_report).execute({"run_id": dag_run_id, "tries": tries})
     else:
         getattr(flow, task)(flow.find_run(dag_run_id))
 
@@ -413,7 +417,7 @@ def load_report(context: dict[str, Any]) -> MailToSend | None:
     concluded = conclude.conclude_run(run_id)
     if not concluded.is_needed:
         return None
-    return MailToSend(**concluded.render(), on_accepted=lambda: conclude.mark_report_sent(concluded.run))
+    return MailToSend(**concluded.mail(context["tries"]))
 
 
 CHILDREN = multiprocessing.get_context("forkserver")

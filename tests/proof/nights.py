@@ -33,7 +33,7 @@ DUMP = {
     f" {_place_of('opened_run')}, {_place_of('last_run')}, {_place_of('closed_run')}"
     " FROM contact_store.sync_errors ORDER BY 1, 2, 4, 5, opened_run",
     "runs": f"SELECT {_place_of('run.id')}, state, accounts, contacts, accounts_applied_at IS NULL, contacts_applied_at IS NULL,"
-    " report_sent_at IS NULL FROM contact_store.sync_runs AS run ORDER BY id",
+    " report_sent_at IS NULL, report_handed_over_in FROM contact_store.sync_runs AS run ORDER BY id",
 }
 
 

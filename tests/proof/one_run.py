@@ -3,7 +3,7 @@
 import itertools
 from typing import Any
 
-from include.contact_sync.conclude import RunReport, mark_report_sent
+from include.contact_sync.conclude import RunReport
 from include.contact_sync.flow import RunRequest, run_all_steps
 from include.contact_sync.report.operator import ErrorReportOperator, MailToSend
 from include.contact_sync.settings import Settings
@@ -25,6 +25,6 @@ def send_report(concluded: RunReport) -> None:
     def load_report(_: dict[str, Any]) -> MailToSend | None:
         if not concluded.is_needed:
             return None
-        return MailToSend(**concluded.render(), on_accepted=lambda: mark_report_sent(concluded.run))
+        return MailToSend(**concluded.mail(tries=3))
 
     ErrorReportOperator(task_id="report_errors", load_report=load_report).execute({"run_id": concluded.run.dag_run_id})

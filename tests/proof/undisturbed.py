@@ -101,9 +101,9 @@ class UndisturbedRun:
         return (self.folder / "points.log").read_text()[-6000:]
 
     def attempt(
-        self, *tasks: str, dag_run_id: str = DAG_RUN, dies_at: Point | None = None, how: str = KILLED
+        self, *tasks: str, dag_run_id: str = DAG_RUN, dies_at: Point | None = None, how: str = KILLED, tries: int = 3
     ) -> tuple[int, list[Point]]:
-        attempt = Attempt(dag_run_id, self.shape, tasks, dies_at, how)
+        attempt = Attempt(dag_run_id, self.shape, tasks, dies_at, how, tries)
         return attempt_in_a_process(attempt, self.folder / "points")
 
     def go_through(self, store: Store, stack: ExitStack) -> None:

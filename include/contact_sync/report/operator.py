@@ -33,19 +33,40 @@ Context = dict[str, Any]
 
 @dataclass(frozen=True)
 class MailToSend:
-    """A rendered report. `on_accepted` is called once, after the server took the mail: it marks the report as sent."""
+    """A rendered report.
+
+    `on_handing_over` is called just before the mail server is given the mail, then `on_accepted` or `on_refused` with its
+    answer. `may_be_out`: an earlier try called the first, and neither of the others.
+    """
 
     to: list[str] = field(repr=False)
     subject: str
     html: str = field(repr=False)
     text: str = field(repr=False)
     csv: bytes = field(repr=False)
+    may_be_out: bool
+    on_handing_over: Callable[[], None] = field(repr=False)
+    on_refused: Callable[[], None] = field(repr=False)
     on_accepted: Callable[[], None] = field(repr=False)
     csv_name: str = "sync-errors.csv"
 
 
 class MailNotSent(AirflowException):  # type: ignore[misc]
     """Nobody got the mail; the same task may send it when it is tried again."""
+
+
+class MailMayBeOut(AirflowFailException):  # type: ignore[misc]
+    """Nobody knows whether somebody got the mail: a try ended between giving it to the server and noting the answer.
+
+    SMTP has no means to ask afterwards (RFC 1047).
+    """
+
+    def __init__(self, message: EmailMessage, what_happened: str) -> None:
+        super().__init__(
+            f"The report may have been sent: {what_happened} before the mail server's answer was known. It is not sent "
+            "again by itself. Ask the recipients, or look in the mail server's log for Message-ID "
+            f"{message['Message-ID']}; to send the report (again), clear this task"
+        )
 
 
 class ReportMailHook(SmtpHook):  # type: ignore[misc]
@@ -68,9 +89,15 @@ class ReportMailHook(SmtpHook):  # type: ignore[misc]
         """Hand over the message once. Returns the recipients that were refused; it went to all others.
 
         Raises:
-            smtplib.SMTPException, OSError: it went to nobody, as far as the server said.
+            smtplib.SMTPException: the server's refusal; it went to nobody.
+            MailMayBeOut: the connection broke.
         """
-        return self._smtp_client.send_message(message, to_addrs=recipients)
+        try:
+            return self._smtp_client.send_message(message, to_addrs=recipients)
+        except (smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused, smtplib.SMTPNotSupportedError):
+            raise
+        except OSError as broken:  # smtplib's exceptions are OSErrors
+            raise MailMayBeOut(message, f"the connection broke ({type(broken).__name__})") from None
 
 
 class ErrorReportOperator(EmailOperator):  # type: ignore[misc]
@@ -78,7 +105,8 @@ class ErrorReportOperator(EmailOperator):  # type: ignore[misc]
 
     `load_report` gives None too when the report was sent before, so a task that is tried again never sends a second
     mail. A refusal by the server fails the task, which may be tried again; where only some of the recipients were
-    refused it fails for good, since the others have their mail.
+    refused it fails for good, since the others have their mail. So it does where a try ended before the server's answer
+    was known: only a person, who clears the task, sends that report again.
     """
 
     template_fields = ("conn_id",)
@@ -112,20 +140,25 @@ class ErrorReportOperator(EmailOperator):  # type: ignore[misc]
         if not recipients:
             raise AirflowFailException(f"None of the {len(mail.to)} recipients of the report is a usable address")
         message = build_message(mail, sender, recipients, message_key)
-        # `from None`: the exceptions of smtplib quote addresses, and a chained one would be printed in the task log.
+        if mail.may_be_out:
+            raise MailMayBeOut(message, "an earlier try of this task ended")
+        # The exceptions of smtplib quote addresses; one that is raised from them would print them in the task log.
         try:
             with hook:
+                mail.on_handing_over()
                 refused = hook.send(message, [address.addr_spec for address in recipients])
+        except MailMayBeOut:
+            raise
         except smtplib.SMTPRecipientsRefused as refusal:
-            raise MailNotSent(f"The mail server refused every recipient ({_replies(refusal.recipients)})") from None
+            reason = f"The mail server refused every recipient ({_replies(refusal.recipients)})"
         except smtplib.SMTPResponseException as refusal:
-            reply = _reply(refusal.smtp_code, refusal.smtp_error)
-            raise MailNotSent(f"The mail server refused the report: {reply}") from None
-        except (OSError, AirflowException) as failure:  # smtplib's exceptions are OSErrors
-            raise MailNotSent(
-                f"The mail server could not be used: {type(failure).__name__}: {_mask(str(failure))}"
-            ) from None
-        return [*unusable, *(_reply(*reply) for reply in refused.values())]
+            reason = f"The mail server refused the report: {_reply(refusal.smtp_code, refusal.smtp_error)}"
+        except (OSError, AirflowException) as failure:
+            reason = f"The mail server could not be used: {type(failure).__name__}: {_mask(str(failure))}"
+        else:
+            return [*unusable, *(_reply(*reply) for reply in refused.values())]
+        mail.on_refused()
+        raise MailNotSent(reason)
 
     def _read_sender(self, hook: ReportMailHook) -> str:
         try:
@@ -151,15 +184,15 @@ class ErrorReportOperator(EmailOperator):  # type: ignore[misc]
             mail.on_accepted()
         except Exception as exc:
             raise AirflowFailException(
-                "The report was sent, but could not be marked as sent; do not repeat this task"
+                "The report was sent, but could not be marked as sent; do not clear this task, or it is sent again"
             ) from exc
 
 
 def build_message(mail: MailToSend, sender: str, recipients: list[Address], message_key: str) -> EmailMessage:
     """One message: plain text with HTML as its alternative, and the list of errors attached.
 
-    The Message-ID follows from `message_key` alone. Should a server take the mail and the connection break before it
-    says so, the copy sent by the next try carries the same id, by which mailboxes tell copies.
+    The Message-ID follows from `message_key` alone, so that a mail server's log can be searched for it; a copy that a
+    person has sent carries the same id, by which mailboxes tell copies.
     """
     message = EmailMessage(policy=_SEVEN_BIT)
     message["Subject"] = " ".join(mail.subject.split())

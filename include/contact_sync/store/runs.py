@@ -56,6 +56,7 @@ class Run:
     contacts: Counts | None
     steps: dict[str, dict[str, Any]]
     report_sent_at: datetime | None
+    report_handed_over_in: int | None
 
     @property
     def window(self) -> tuple[datetime, datetime] | None:
@@ -177,8 +178,14 @@ def close_run(connection: psycopg.Connection, run_id: int, state: Literal["succe
         cursor.execute(sql("close_run"), {"run_id": run_id, "state": state})
 
 
+def mark_report_handed_over(connection: psycopg.Connection, run_id: int, tries: int | None) -> None:
+    """Remember under which count of tries the run's e-mail is given to the mail server; None: the server refused it."""
+    with own_transaction(connection) as cursor:
+        cursor.execute(sql("mark_report_handed_over"), {"run_id": run_id, "tries": tries})
+
+
 def mark_report_sent(connection: psycopg.Connection, run_id: int) -> None:
-    """Remember that the run's e-mail went out, so that a retried task does not send it twice."""
+    """Remember that the mail server took the run's e-mail."""
     with own_transaction(connection) as cursor:
         cursor.execute(sql("mark_report_sent"), {"run_id": run_id})
 

@@ -1,6 +1,7 @@
 """The e-mail as a mail server receives it from the operator: sent once, whole, and without a trace in the logs."""
 
 import json
+import smtplib
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
 from io import BytesIO
+from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -18,8 +20,9 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from airflow.sdk.exceptions import AirflowFailException
 from structlog.testing import capture_logs
 
+from include.contact_sync.errors import RetryableError
 from include.contact_sync.report.csv_file import render_csv
-from include.contact_sync.report.operator import ErrorReportOperator, MailNotSent, MailToSend
+from include.contact_sync.report.operator import ErrorReportOperator, MailMayBeOut, MailNotSent, MailToSend
 from include.contact_sync.report.render import render_html, render_text, subject
 from tests.contact_sync.report.report_samples import contact_id, error, report_of
 
@@ -128,11 +131,29 @@ class Outbox:
     to: tuple[str, ...] = (ANN, BOB)
     marked: int = 0
     cannot_mark: Exception | None = None
+    handed_over_in: int | None = None
+    cannot_hand_over: Exception | None = None
 
-    def load(self, context: object) -> MailToSend | None:
+    def load(self, context: dict[str, Any]) -> MailToSend | None:
         if self.marked:
             return None
-        return MailToSend(list(self.to), self.subject, self.html, self.mail_text, self.csv, self.mark)
+        tries = context["tries"]
+        return MailToSend(
+            list(self.to),
+            self.subject,
+            self.html,
+            self.mail_text,
+            self.csv,
+            may_be_out=self.handed_over_in == tries,
+            on_handing_over=lambda: self.hand_over(tries),
+            on_refused=lambda: self.hand_over(None),
+            on_accepted=self.mark,
+        )
+
+    def hand_over(self, tries: int | None) -> None:
+        if self.cannot_hand_over:
+            raise self.cannot_hand_over
+        self.handed_over_in = tries
 
     def mark(self) -> None:
         if self.cannot_mark:
@@ -140,9 +161,10 @@ class Outbox:
         self.marked += 1
 
 
-def send(outbox: Outbox) -> None:
+def send(outbox: Outbox, tries: int = 3) -> None:
+    """`tries` grows when a person clears the task."""
     operator = ErrorReportOperator(task_id="report_errors", load_report=outbox.load)
-    operator.execute({"run_id": "manual__1"})
+    operator.execute({"run_id": "manual__1", "tries": tries})
 
 
 def parts(message: EmailMessage) -> tuple[str, str, list[EmailMessage]]:
@@ -260,7 +282,7 @@ def test_after_a_refusal_the_next_try_sends_exactly_one_mail(server: MailServer,
     outbox = Outbox()
     with pytest.raises(MailNotSent, match=f"The mail server refused the report: {reply}"):
         send(outbox)
-    assert (server.accepted, outbox.marked) == ([], 0)
+    assert (server.accepted, outbox.handed_over_in, outbox.marked) == ([], None, 0)
     send(outbox)
     send(outbox)
     assert (len(server.accepted), outbox.marked) == (1, 1)
@@ -271,7 +293,7 @@ def test_when_every_recipient_is_refused_nothing_is_sent_and_nothing_marked(serv
     outbox = Outbox()
     with pytest.raises(MailNotSent, match="refused every recipient \\(450 busy; 550 <address> unknown\\)"):
         send(outbox)
-    assert (server.accepted, outbox.marked) == ([], 0)
+    assert (server.accepted, outbox.handed_over_in, outbox.marked) == ([], None, 0)
 
 
 def test_when_some_recipients_are_refused_the_others_get_one_mail_and_the_task_says_so(server: MailServer) -> None:
@@ -315,15 +337,35 @@ def test_when_the_mail_is_out_but_cannot_be_marked_no_retry_sends_it_again(serve
     assert len(server.accepted) == 1
 
 
-def test_two_copies_of_the_same_report_carry_the_same_id(server: MailServer) -> None:
+def test_a_report_that_may_be_out_is_sent_again_only_by_who_clears_the_task(server: MailServer) -> None:
+    """And the second copy carries the same id."""
     server.hangs_up_after_taking = 1
     outbox = Outbox()
-    with pytest.raises(MailNotSent, match="could not be used: SMTPServerDisconnected"):
+    with pytest.raises(MailMayBeOut, match="may have been sent: the connection broke \\(SMTPServerDisconnected\\)"):
         send(outbox)
-    send(outbox)
+    with pytest.raises(MailMayBeOut, match="an earlier try of this task ended before") as said:
+        send(outbox)
+    assert server.only_message()["Message-ID"] in str(said.value)
+    send(outbox, tries=4)
     first, second = (message_from_bytes(envelope.content, policy=default) for envelope in server.accepted)  # type: ignore[arg-type]
     assert first["Message-ID"] == second["Message-ID"]
     assert first["Message-ID"].endswith("@example.com>")
+
+
+def test_a_report_is_not_handed_over_before_that_is_noted(server: MailServer) -> None:
+    with pytest.raises(RetryableError):
+        send(Outbox(cannot_hand_over=RetryableError("salesforce_unavailable")))
+    assert server.accepted == []
+
+
+def test_an_address_that_the_server_cannot_take_is_no_doubt(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smtplib.SMTP, "has_extn", lambda self, name: False)  # no SMTPUTF8
+    outbox = Outbox(to=("ann@bücher.example",))
+    with pytest.raises(MailNotSent, match="SMTPNotSupportedError"):
+        send(outbox)
+    assert (server.accepted, outbox.handed_over_in) == ([], None)
 
 
 def test_the_login_of_the_connection_is_used(server: MailServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,8 +416,8 @@ def test_rule_8_4_logs_and_exceptions_name_no_address(server: MailServer) -> Non
         with pytest.raises(MailNotSent) as refusal:
             send(Outbox())
     assert any("went to 2 of 2 recipients" in entry["event"] for entry in logged)
-    assert "@example" not in f"{logged} {refusal.value} {Outbox().load(None)!r}"
-    assert refusal.value.__suppress_context__, "smtplib's exception quotes the addresses"
+    assert "@example" not in f"{logged} {refusal.value} {Outbox().load({'tries': 3})!r}"
+    assert refusal.value.__context__ is None, "smtplib's exception quotes the addresses"
 
 
 def test_a_dag_file_that_imports_the_operator_loads_neither_pandas_nor_the_report() -> None:

@@ -216,10 +216,12 @@ def test_a_failed_run_goes_on_when_its_task_was_cleared_and_is_reported_anew(
     connection: psycopg.Connection, start_run: StartRun
 ) -> None:
     run = start_run()
-    runs.close_run(connection, run.id, "failed")
-    runs.mark_report_sent(connection, run.id)
-    resumed = runs.resume_run(connection, run.id)
-    assert (resumed.state, resumed.ended_at, resumed.report_sent_at) == ("running", None, None)
+    for note in (runs.mark_report_sent, lambda *run: runs.mark_report_handed_over(*run, 3)):
+        runs.close_run(connection, run.id, "failed")
+        note(connection, run.id)
+        resumed = runs.resume_run(connection, run.id)
+        assert (resumed.state, resumed.ended_at) == ("running", None)
+        assert (resumed.report_sent_at, resumed.report_handed_over_in) == (None, None)
 
 
 def test_a_failed_run_does_not_go_on_while_another_one_works(
@@ -302,11 +304,17 @@ def test_facts_of_a_step_are_merged(connection: psycopg.Connection, start_run: S
     }
 
 
-def test_a_report_is_sent_once(connection: psycopg.Connection, start_run: StartRun) -> None:
+def test_what_is_known_of_a_report(connection: psycopg.Connection, start_run: StartRun) -> None:
     run = start_run()
-    assert run.report_sent_at is None
+    assert (run.report_handed_over_in, run.report_sent_at) == (None, None)
+    for tries in (3, None, 5):
+        runs.mark_report_handed_over(connection, run.id, tries)
+        run = runs.load_run(connection, run.id)
+        assert (run.report_handed_over_in, run.report_sent_at) == (tries, None)
     runs.mark_report_sent(connection, run.id)
-    assert runs.load_run(connection, run.id).report_sent_at is not None
+    run = runs.load_run(connection, run.id)
+    assert run.report_handed_over_in is None
+    assert run.report_sent_at is not None
 
 
 def test_a_run_that_does_not_exist_is_refused(connection: psycopg.Connection) -> None:

@@ -147,6 +147,14 @@ def marks_first(original: Any) -> Any:
     return send
 
 
+def with_no_doubt(original: Any) -> Any:
+    return lambda self, tries: original(self, tries) | {"may_be_out": False}
+
+
+def with_doubt_for_ever(original: Any) -> Any:
+    return lambda self, tries: original(self, tries) | {"may_be_out": self.run.report_handed_over_in is not None}
+
+
 NUMBERS = count()
 
 
@@ -158,7 +166,10 @@ def new_message_id(original: Any) -> Any:
 
 LIKE_THE_UNDISTURBED = "UndisturbedRun.compare: assert everything("
 NO_ROOM = "UndisturbedRun.die: assert (unwritten, code) == ([Kind.FILE_CUT], FAILED)"
-ONE_MAIL = "look_at_mails: assert len(mailbox.messages) == 1"
+ONE_MAIL = "look_at_mails: assert len(mailbox.messages) == sent"
+SAID_TO_BE_IN_DOUBT = 'ask_a_person: assert "may have been sent'
+NOT_SENT_AGAIN = "ask_a_person: assert Kind.MAIL not in"
+GOES_ON = "UndisturbedRun.go_on: assert code == 0"
 DEFECTS = [
     Defect(
         "half of a load is committed (6.1)",
@@ -218,14 +229,35 @@ DEFECTS = [
         Invariant.NO_LOST_MAIL,
         instead(operator.ErrorReportOperator, "_send", marks_first),
         BEFORE_THE_MAIL,
-        ONE_MAIL,
+        SAID_TO_BE_IN_DOUBT,
     ),
     Defect(
         "a report is never marked as sent (8.1)",
         Invariant.NO_SECOND_MAIL,
         statement("mark_report_sent", "WHERE id", "WHERE false AND id"),
         AT_THE_END,
-        ONE_MAIL,
+        GOES_ON,
+    ),
+    Defect(
+        "that the mail server is given a report is not noted (8.1)",
+        Invariant.NO_SECOND_MAIL,
+        statement("mark_report_handed_over", "WHERE id", "WHERE false AND id"),
+        AFTER_THE_MAIL,
+        NOT_SENT_AGAIN,
+    ),
+    Defect(
+        "a report that may be out is sent again by Airflow's next try (8.1)",
+        Invariant.NO_SECOND_MAIL,
+        instead(conclude.RunReport, "mail", with_no_doubt),
+        AFTER_THE_MAIL,
+        NOT_SENT_AGAIN,
+    ),
+    Defect(
+        "a report that may be out is not sent even by who clears the task (8.1)",
+        Invariant.NO_LOST_MAIL,
+        instead(conclude.RunReport, "mail", with_doubt_for_ever),
+        BEFORE_THE_MAIL,
+        GOES_ON,
     ),
     Defect(
         "nobody asks whether the report was sent (8.1)",
@@ -235,10 +267,10 @@ DEFECTS = [
         ONE_MAIL,
     ),
     Defect(
-        "a copy of a mail has an id of its own (8.1)",
+        "the id by which a mail that may be out is looked for is that of no mail (8.1)",
         Invariant.NO_SECOND_MAIL,
         instead(operator, "build_message", new_message_id),
         AFTER_THE_MAIL,
-        'look_at_mails: assert len({message["Message-ID"]',
+        'ask_a_person: assert all(message["Message-ID"] in run.log',
     ),
 ]
