@@ -26,8 +26,10 @@ A backfill is limited to the contacts that changed in Salesforce in its data int
 
 ## What a retry does
 Any step can be repeated at any point: what it staged is written again, what was applied is found applied, a report
-is not sent twice: where a try broke off while the mail server had it, the task fails and says so. Only what may pass by itself (Salesforce or the store not answering, the API
-limit) is tried again by Airflow.
+is not sent twice. Only what may pass by itself (Salesforce, the store or the mail server not answering, the API limit)
+is tried again by Airflow. Where a try ended while the mail server had the report, nobody can tell whether it is out:
+`report_errors` fails and gives the e-mail's Message-ID. If it has arrived, mark the task as success; if not, clear it,
+and the report is sent.
 
 ## When it failed
 Read the e-mail, or the log of the red task: its error says what happened and what to do. Then trigger a new run; to
@@ -163,7 +165,10 @@ def salesforce_contacts_sync() -> None:
             return None
         task_instance = context["ti"]
         own_log = str(task_instance.log_url)
-        concluded = conclude.conclude_run(run_id, lambda step: own_log.replace(f"/{task_instance.task_id}", f"/{step}"))
+        with said_to_airflow():
+            concluded = conclude.conclude_run(
+                run_id, lambda step: own_log.replace(f"/{task_instance.task_id}", f"/{step}")
+            )
         if not concluded.is_needed:
             return None
         return MailToSend(**concluded.mail(tries=task_instance.max_tries))

@@ -20,6 +20,7 @@ from include.contact_sync.report.render import render_html, render_text, subject
 from include.contact_sync.staging import RunStaging, Staging
 from include.contact_sync.store import error_book, runs
 from include.contact_sync.store.connection import connect, read_frame, sql
+from include.contact_sync.store.migrations import migrate
 from include.contact_sync.store.runs import Run
 from include.contact_sync.transform import ERRORS_SCHEMA
 
@@ -47,19 +48,21 @@ class RunReport:
         """The mail by the names that `MailToSend` gives its parts.
 
         Args:
-            tries: Airflow's `max_tries` of the task that sends it. Only clearing a task changes it, so what was handed
-                over under the same number was so by an earlier try that Airflow repeats by itself.
+            tries: Airflow's `max_tries` of the task that sends it. It grows when a person clears the task, so what was
+                handed over under the same number was so by an earlier try, which Airflow repeats by itself.
         """
+        run = self.run
         return {
             "to": self.recipients,
             "subject": subject(self.report),
             "html": render_html(self.report),
             "text": render_text(self.report),
             "csv": render_csv(self.report),
-            "may_be_out": self.run.report_handed_over_in == tries,
-            "on_handing_over": lambda: mark_report_handed_over(self.run, tries),
-            "on_refused": lambda: mark_report_handed_over(self.run, None),
-            "on_accepted": lambda: mark_report_sent(self.run),
+            "key": f"{run.dag_run_id}/{run.id}/{run.ended_at}",  # a run that goes on after it failed ends anew
+            "may_be_out": run.report_handed_over_in == tries,
+            "on_handing_over": lambda: mark_report_handed_over(run, tries),
+            "on_refused": lambda: mark_report_refused(run, tries),
+            "on_accepted": lambda: mark_report_sent(run),
         }
 
 
@@ -70,8 +73,12 @@ def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> Ru
 
     Args:
         log_url: where the log of a step can be read.
+
+    Raises:
+        RunRefused: what a dry run planned is not staged any more.
     """
     with connect() as connection:
+        migrate(connection)  # a release that came while the run was at work; its failure must be told all the same
         run = runs.load_run(connection, run_id)
         unfinished = _first_unfinished_step(run)
         if unfinished and run.state == "running":
@@ -89,10 +96,16 @@ def conclude_run(run_id: int, log_url: Callable[[str], str] | None = None) -> Ru
     return concluded
 
 
-def mark_report_handed_over(run: Run, tries: int | None) -> None:
-    """Remember that the mail server is given the run's report; None: that it refused it."""
+def mark_report_handed_over(run: Run, tries: int) -> None:
+    """Remember that the mail server is given the run's report. Raises RunRefused where another try was quicker."""
     with connect() as connection:
         runs.mark_report_handed_over(connection, run.id, tries)
+
+
+def mark_report_refused(run: Run, tries: int) -> None:
+    """Remember that the mail server did not take the run's report."""
+    with connect() as connection:
+        runs.mark_report_refused(connection, run.id, tries)
 
 
 def mark_report_sent(run: Run) -> None:
@@ -163,13 +176,16 @@ def _planned_errors(run: Run, part: Part, staging: RunStaging) -> pd.DataFrame:
     """What a dry run would have recorded: what is new, what is open already, what it would have resolved."""
     keys = ["part", "code", "external_id", "salesforce_field"]
     names = [f"{part}/plan/errors", f"{part}/clean/warnings", f"{part}/field_errors"]
-    found = [staging.read(name, ERRORS_SCHEMA.names).to_pandas() for name in names if staging.exists(name)]
+    was_planned = (run.accounts if part is Part.ACCOUNTS else run.contacts) is not None
+    found = [
+        staging.read(name, ERRORS_SCHEMA.names).to_pandas() for name in names if was_planned or staging.exists(name)
+    ]
     planned = pd.concat([ERRORS_SCHEMA.empty_table().to_pandas(), *found]).assign(part=part.value).drop_duplicates(keys)
     known = read_frame(sql("open_record_errors")).to_pandas()
     known = known.loc[known["part"] == part.value]
     statuses = planned.merge(known[keys].assign(status="still_open"), how="left", on=keys, validate="1:1")["status"]
     planned = planned.assign(status=statuses.fillna("new").to_numpy())
-    if (run.accounts if part is Part.ACCOUNTS else run.contacts) is None:
+    if not was_planned:
         return planned
     if run.window is not None and part is Part.CONTACTS:  # it closes only errors of what it read (rule 1.3)
         read = staging.read("contacts/clean/records", ["external_id"]).to_pandas()

@@ -746,6 +746,67 @@ def test_where_no_staged_data_is_kept_a_report_that_is_sent_again_says_the_same(
         assert len(list((tmp_path / "staging").glob("run-*"))) == folders
 
 
+def test_a_report_says_what_its_run_found_also_after_a_later_run(organisation: Simulator, store: Store) -> None:
+    """So it is when the task that could not send it is cleared the next day."""
+    three_people(organisation)
+    first, second = sync(settings_with()), sync(settings_with())
+    window = (datetime(2020, 1, 1, tzinfo=UTC), datetime(2020, 1, 2, tzinfo=UTC))
+    empty = sync(settings_with(), window=window, trigger="backfill")
+    told = [outline(concluded) for concluded in (first, second, empty)]
+    assert [errors["csv"].count(b"email_taken") for errors in told] == [1, 1, 0]
+    ann = organisation.control.records(sobject="Contact", fields=["Id", "Email"])[0]
+    contact(organisation, Email=ann["Email"])
+    sync(settings_with())
+    assert [outline(conclude_run(concluded.run.id)) for concluded in (first, second, empty)] == told
+
+
+def outline(concluded: RunReport) -> dict[str, Any]:
+    mail = concluded.mail(tries=3)
+    return {part: mail[part] for part in ("subject", "csv", "key")}
+
+
+def test_a_dry_run_whose_plan_is_gone_reports_nothing_that_is_not_true(
+    organisation: Simulator, store: Store, tmp_path: Path
+) -> None:
+    three_people(organisation)
+    planned = sync(settings_with(staged_data_days=7), dry_run=True).run.id
+    conclude_run(planned)
+    sync(settings_with(staged_data_days=0))
+    with pytest.raises(RunRefused, match=f"run {planned} is not there"):
+        conclude_run(planned)
+
+
+def test_each_report_of_a_run_has_a_key_of_its_own(
+    organisation: Simulator, store: Store, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that failed is reported, goes on, and is reported anew."""
+    three_people(organisation)
+    run_id = flow.validate_settings(RunRequest(dag_run_id="manual__1", settings=settings_with()))
+    failed, same = conclude_run(run_id), conclude_run(run_id)
+    flow.sync_accounts(run_id)
+    flow.extract_contacts_of_source(run_id)
+    flow.transform_contacts(run_id)
+    flow.match_contacts(run_id)
+    flow.load_contacts(run_id)
+    succeeded = conclude_run(run_id)
+    assert (failed.run.state, succeeded.run.state) == ("failed", "succeeded")
+    keys = [concluded.mail(tries=3)["key"] for concluded in (failed, same, succeeded)]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_run_of_an_earlier_release_is_reported_by_this_one(
+    organisation: Simulator, store: Store, staging: Staging
+) -> None:
+    """The new release came while the run was at work, so no first task has brought the store up to date."""
+    three_people(organisation)
+    run_id = flow.validate_settings(RunRequest(dag_run_id="manual__1", settings=settings_with()))
+    newest = "DELETE FROM contact_store.migrations WHERE name = '0004_report_handed_over' RETURNING name"
+    assert store.execute(newest)
+    store.execute("ALTER TABLE contact_store.sync_runs DROP COLUMN report_handed_over_in")
+    concluded = conclude_run(run_id)
+    assert (concluded.run.state, concluded.is_needed) == ("failed", True)
+
+
 def test_where_no_staged_data_is_kept_that_of_a_failed_run_goes_with_the_next(
     organisation: Simulator, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ class Kind(StrEnum):
     FILE_EMPTY = "when nothing of a staged file could be written"
     FILE_CUT = "when a part of a staged file could be written"
     MAIL = "before the mail"
+    TEXT = "before the mail server is given the text"
     MAILED = "after the server took the mail"
 
 
@@ -329,7 +330,7 @@ def of_frames(points: Points) -> Seams:
 
 
 def of_the_rest(points: Points) -> Seams:
-    send, mail = requests.Session.send, smtplib.SMTP.send_message
+    send, mail, text = requests.Session.send, smtplib.SMTP.send_message, smtplib.SMTP.data
     touch, replace, unlink = Path.touch, Path.replace, Path.unlink
 
     def send_(self: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
@@ -341,6 +342,10 @@ def of_the_rest(points: Points) -> Seams:
         answer = mail(self, *values, **options)
         points.reach(Kind.MAILED)
         return answer
+
+    def text_(self: smtplib.SMTP, *values: Any) -> Any:
+        points.reach(Kind.TEXT)
+        return text(self, *values)
 
     def touch_(self: Path, *values: Any, **options: Any) -> None:
         if is_staged(self):
@@ -363,6 +368,7 @@ def of_the_rest(points: Points) -> Seams:
     return [
         (requests.Session, "send", send_),
         (smtplib.SMTP, "send_message", mail_),
+        (smtplib.SMTP, "data", text_),
         (Path, "touch", touch_),
         (Path, "replace", replace_),
         (Path, "unlink", unlink_),

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import string
@@ -257,6 +258,7 @@ def ask_a_person(run: UndisturbedRun, store: Store, code: int, mailbox: Mailbox,
         assert all(message["Message-ID"] in run.log for message in mailbox.messages)
     if code != FAILED_FOR_GOOD:  # the session that was cut had done its work
         return code
+    assert re.search(r"mark this task as success|clear this task", run.log)
     score.met[IS_OUT if mailbox.messages else IS_NOT_OUT] += 1
     if not mailbox.messages:
         return run.attempt(task, tries=4)[0]
@@ -272,6 +274,37 @@ def ask_a_person(run: UndisturbedRun, store: Store, code: int, mailbox: Mailbox,
 def look_at_mails(mailbox: Mailbox, what: object, *, sent: bool) -> None:
     """One, once the last task was gone through, and never two."""
     assert len(mailbox.messages) == sent, what
+
+
+def test_a_death_around_a_refusal_by_the_mail_server_neither_loses_the_report_nor_doubles_it(
+    two_nights: Evening,
+    postgres: DatabaseServer,
+    mailbox: Mailbox,
+    score: Score,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rule 8.1: a report that was refused for now is sent by the next try, unless nobody noted that it was refused."""
+    refusal, task = "451 try again later", TASKS[-1]
+    score.expect([KILLED, CUT_OFF, "sent by the next try", IS_NOT_OUT])
+    with undisturbed_run(REST, postgres, two_nights, monkeypatch, tmp_path) as run:
+        with run.at_the_beginning_of(task):
+            mailbox.refusals = [refusal]
+            code, points = run.attempt(task)
+            assert code == FAILED, run.log
+        for how, point in [(how, point) for how in (KILLED, CUT_OFF) for point in points if point.kind in KINDS[how]]:
+            mailbox.messages.clear()
+            mailbox.refusals = [refusal]
+            with run.at_the_beginning_of(task) as store:
+                code = die(run, point, how)
+                mailbox.refusals = []
+                ((noted,),) = store.execute("SELECT max(report_handed_over_in) FROM contact_store.sync_runs")
+                if noted is not None:
+                    code = ask_a_person(run, store, code, mailbox, score)
+                run.go_on(store, task, was_unhurt=code == 0, to_the_end=True, what=(how, point))
+            look_at_mails(mailbox, point, sent=True)
+            score.met.update([how, *(["sent by the next try"] if noted is None else [])])
+            score.tried["deaths and cuts while a report is refused"] += 1
 
 
 def test_where_no_staged_data_is_kept_a_death_around_the_mail_leaves_none_behind(

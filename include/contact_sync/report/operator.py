@@ -35,8 +35,12 @@ Context = dict[str, Any]
 class MailToSend:
     """A rendered report.
 
-    `on_handing_over` is called just before the mail server is given the mail, then `on_accepted` or `on_refused` with its
-    answer. `may_be_out`: an earlier try called the first, and neither of the others.
+    Attributes:
+        key: the Message-ID follows from it; it is another one for every report, the same for each copy of one.
+        may_be_out: an earlier try called `on_handing_over`, and neither of the others.
+        on_handing_over: called just before the mail server is given the text; what it raises keeps the mail back.
+        on_refused: called when the server refused the text.
+        on_accepted: called when the server took it.
     """
 
     to: list[str] = field(repr=False)
@@ -44,6 +48,7 @@ class MailToSend:
     html: str = field(repr=False)
     text: str = field(repr=False)
     csv: bytes = field(repr=False)
+    key: str
     may_be_out: bool
     on_handing_over: Callable[[], None] = field(repr=False)
     on_refused: Callable[[], None] = field(repr=False)
@@ -63,9 +68,9 @@ class MailMayBeOut(AirflowFailException):  # type: ignore[misc]
 
     def __init__(self, message: EmailMessage, what_happened: str) -> None:
         super().__init__(
-            f"The report may have been sent: {what_happened} before the mail server's answer was known. It is not sent "
-            "again by itself. Ask the recipients, or look in the mail server's log for Message-ID "
-            f"{message['Message-ID']}; to send the report (again), clear this task"
+            f"The report may have been sent: {what_happened}. It is not sent again by itself. Ask the recipients, or look "
+            f"for Message-ID {message['Message-ID']} in the mail server's log. If it has arrived, mark this task as "
+            "success; if not, clear it, and the report is sent"
         )
 
 
@@ -85,19 +90,32 @@ class ReportMailHook(SmtpHook):  # type: ignore[misc]
             raise
         return self
 
-    def send(self, message: EmailMessage, recipients: list[str]) -> dict[str, tuple[int, bytes]]:
+    def send(
+        self, message: EmailMessage, recipients: list[str], on_handing_over: Callable[[], None]
+    ) -> dict[str, tuple[int, bytes]]:
         """Hand over the message once. Returns the recipients that were refused; it went to all others.
 
         Raises:
-            smtplib.SMTPException: the server's refusal; it went to nobody.
-            MailMayBeOut: the connection broke.
+            smtplib.SMTPDataError: the server refused the text.
+            smtplib.SMTPException, OSError: it did not come to the text. Either way the mail went to nobody.
+            MailMayBeOut: the server had the text, and gave no answer, or one that is neither yes nor no (RFC 5321, 4.2).
         """
+        client, was_handed_over = self._smtp_client, False
+
+        def data(text: bytes) -> tuple[int, bytes]:
+            nonlocal was_handed_over
+            on_handing_over()
+            was_handed_over = True
+            return type(client).data(client, text)
+
+        client.data = data
         try:
-            return self._smtp_client.send_message(message, to_addrs=recipients)
-        except (smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused, smtplib.SMTPNotSupportedError):
-            raise
-        except OSError as broken:  # smtplib's exceptions are OSErrors
-            raise MailMayBeOut(message, f"the connection broke ({type(broken).__name__})") from None
+            return client.send_message(message, to_addrs=recipients)
+        except OSError as failure:  # smtplib's exceptions are OSErrors
+            if not was_handed_over or _is_a_no(failure):
+                raise
+            said = f"{type(failure).__name__}: {_mask(str(failure))}"
+            raise MailMayBeOut(message, f"the mail server gave no clear answer ({said})") from None
 
 
 class ErrorReportOperator(EmailOperator):  # type: ignore[misc]
@@ -122,7 +140,7 @@ class ErrorReportOperator(EmailOperator):  # type: ignore[misc]
             return
         if not mail.to:
             raise AirflowFailException("The report has no recipient; name owners in the sync settings")
-        refused = self._send(mail, message_key=f"{self.dag_id}/{context.get('run_id', '')}")
+        refused = self._send(mail)
         self._mark_as_sent(mail)
         accepted = len(mail.to) - len(refused)
         self.log.info("The report went to %d of %d recipients: %s", accepted, len(mail.to), mail.subject)
@@ -132,33 +150,34 @@ class ErrorReportOperator(EmailOperator):  # type: ignore[misc]
                 f"({'; '.join(sorted(set(refused)))}). Correct the owners and people in the sync settings"
             )
 
-    def _send(self, mail: MailToSend, message_key: str) -> list[str]:
+    def _send(self, mail: MailToSend) -> list[str]:
         """Send the mail to whom it can reach; returns why each of the others was left out."""
         hook = ReportMailHook(smtp_conn_id=self.conn_id)
         sender = self._read_sender(hook)
         recipients, unusable = _split_addresses(mail.to)
         if not recipients:
             raise AirflowFailException(f"None of the {len(mail.to)} recipients of the report is a usable address")
-        message = build_message(mail, sender, recipients, message_key)
+        message = build_message(mail, sender, recipients)
         if mail.may_be_out:
-            raise MailMayBeOut(message, "an earlier try of this task ended")
-        # The exceptions of smtplib quote addresses; one that is raised from them would print them in the task log.
+            raise MailMayBeOut(message, "an earlier try of this task ended before the mail server's answer was noted")
+        # `from None`: the exceptions of smtplib quote addresses, and a chained one would be printed in the task log.
         try:
             with hook:
-                mail.on_handing_over()
-                refused = hook.send(message, [address.addr_spec for address in recipients])
+                refused = hook.send(message, [address.addr_spec for address in recipients], mail.on_handing_over)
         except MailMayBeOut:
             raise
         except smtplib.SMTPRecipientsRefused as refusal:
-            reason = f"The mail server refused every recipient ({_replies(refusal.recipients)})"
+            raise MailNotSent(f"The mail server refused every recipient ({_replies(refusal.recipients)})") from None
         except smtplib.SMTPResponseException as refusal:
             reason = f"The mail server refused the report: {_reply(refusal.smtp_code, refusal.smtp_error)}"
+            if isinstance(refusal, smtplib.SMTPDataError):
+                self._mark_as_refused(mail, reason)
+            raise MailNotSent(reason) from None
         except (OSError, AirflowException) as failure:
-            reason = f"The mail server could not be used: {type(failure).__name__}: {_mask(str(failure))}"
-        else:
-            return [*unusable, *(_reply(*reply) for reply in refused.values())]
-        mail.on_refused()
-        raise MailNotSent(reason)
+            raise MailNotSent(
+                f"The mail server could not be used: {type(failure).__name__}: {_mask(str(failure))}"
+            ) from None
+        return [*unusable, *(_reply(*reply) for reply in refused.values())]
 
     def _read_sender(self, hook: ReportMailHook) -> str:
         try:
@@ -178,28 +197,37 @@ class ErrorReportOperator(EmailOperator):  # type: ignore[misc]
             )
         return sender
 
+    def _mark_as_refused(self, mail: MailToSend, reason: str) -> None:
+        """Where that fails the next try must take the mail for one that may be out."""
+        try:
+            mail.on_refused()
+        except Exception as exc:  # ruff: ignore[blind-except] -- whatever it is, the refusal must be told
+            unnoted = f"{type(exc).__name__}: {_mask(str(exc))}"
+            raise AirflowFailException(f"{reason}. That could not be noted ({unnoted}); clear this task") from None
+
     def _mark_as_sent(self, mail: MailToSend) -> None:
         """Whatever goes wrong here, the mail is out: the task must not be tried again by itself."""
         try:
             mail.on_accepted()
         except Exception as exc:
             raise AirflowFailException(
-                "The report was sent, but could not be marked as sent; do not clear this task, or it is sent again"
+                "The report was sent, but that could not be noted; mark this task as success. To clear it would send the "
+                "report again"
             ) from exc
 
 
-def build_message(mail: MailToSend, sender: str, recipients: list[Address], message_key: str) -> EmailMessage:
+def build_message(mail: MailToSend, sender: str, recipients: list[Address]) -> EmailMessage:
     """One message: plain text with HTML as its alternative, and the list of errors attached.
 
-    The Message-ID follows from `message_key` alone, so that a mail server's log can be searched for it; a copy that a
-    person has sent carries the same id, by which mailboxes tell copies.
+    The Message-ID follows from the mail's key alone, so that a mail server's log can be searched for it; a copy of the
+    same report carries the same id, by which mailboxes tell copies.
     """
     message = EmailMessage(policy=_SEVEN_BIT)
     message["Subject"] = " ".join(mail.subject.split())
     message["From"] = sender
     message["To"] = recipients
     message["Date"] = formatdate(localtime=False)
-    message["Message-ID"] = f"<{uuid5(NAMESPACE_URL, message_key)}@{_domain(sender)}>"
+    message["Message-ID"] = f"<{uuid5(NAMESPACE_URL, mail.key)}@{_domain(sender)}>"
     message["Auto-Submitted"] = "auto-generated"  # no out-of-office answers
     message.set_content(mail.text)
     message.add_alternative(mail.html, subtype="html")
@@ -212,6 +240,11 @@ def build_message(mail: MailToSend, sender: str, recipients: list[Address], mess
             _zip(mail.csv_name, mail.csv), maintype="application", subtype="zip", filename=f"{mail.csv_name}.zip"
         )
     return message
+
+
+def _is_a_no(failure: OSError) -> bool:
+    """Whether the server refused the text; every other end means that it may have it."""
+    return isinstance(failure, smtplib.SMTPDataError) and 400 <= failure.smtp_code < 600
 
 
 def _zip(name: str, content: bytes) -> bytes:

@@ -1,13 +1,25 @@
--- What a run met (new, still open) and what it closed (resolved).
+-- What a run met (new, still open) and what it closed (resolved). What was open before a run over the whole source, and
+-- still after it, was met by it, even if a later run met it again.
 SELECT
-    id, part, code, level, external_id, salesforce_field, value, detail, holders::text AS holders,
+    error.id, part, code, level, external_id, salesforce_field, value, detail, holders::text AS holders,
     opened_run, opened_at, last_run, closed_run, closed_at,
     CASE
         WHEN closed_run = {run_id} THEN 'resolved'
         WHEN opened_run = {run_id} THEN 'new'
         ELSE 'still_open'
     END AS status
-FROM contact_store.sync_errors
-WHERE (opened_run = {run_id} OR last_run = {run_id} OR closed_run = {run_id})
+FROM contact_store.sync_errors AS error
+JOIN contact_store.sync_runs AS run ON run.id = {run_id}
+WHERE
+    (
+        opened_run = run.id OR last_run = run.id OR closed_run = run.id
+        OR (
+            opened_run < run.id AND last_run > run.id AND (closed_run IS NULL OR closed_run > run.id)
+            AND (
+                (part = 'accounts' AND accounts_applied_at IS NOT NULL)
+                OR (part = 'contacts' AND contacts_applied_at IS NOT NULL AND window_start IS NULL)
+            )
+        )
+    )
     AND closed_run IS DISTINCT FROM opened_run  -- a retry that got through leaves nothing to tell
-ORDER BY part, code, external_id, salesforce_field, id
+ORDER BY part, code, external_id, salesforce_field, error.id

@@ -178,10 +178,21 @@ def close_run(connection: psycopg.Connection, run_id: int, state: Literal["succe
         cursor.execute(sql("close_run"), {"run_id": run_id, "state": state})
 
 
-def mark_report_handed_over(connection: psycopg.Connection, run_id: int, tries: int | None) -> None:
-    """Remember under which count of tries the run's e-mail is given to the mail server; None: the server refused it."""
+def mark_report_handed_over(connection: psycopg.Connection, run_id: int, tries: int) -> None:
+    """Remember under which count of tries the run's e-mail is given to the mail server.
+
+    Raises:
+        RunRefused: another try, which Airflow had given up, has done so meanwhile.
+    """
     with own_transaction(connection) as cursor:
-        cursor.execute(sql("mark_report_handed_over"), {"run_id": run_id, "tries": tries})
+        if not cursor.execute(sql("mark_report_handed_over"), {"run_id": run_id, "tries": tries}).rowcount:
+            raise RunRefused(f"The report of run {run_id} was given to the mail server by another try of this task")
+
+
+def mark_report_refused(connection: psycopg.Connection, run_id: int, tries: int) -> None:
+    """Remember that the mail server did not take the run's e-mail, which was given to it under this count of tries."""
+    with own_transaction(connection) as cursor:
+        cursor.execute(sql("mark_report_refused"), {"run_id": run_id, "tries": tries})
 
 
 def mark_report_sent(connection: psycopg.Connection, run_id: int) -> None:

@@ -1,5 +1,6 @@
 """The e-mail as a mail server receives it from the operator: sent once, whole, and without a trace in the logs."""
 
+import asyncio
 import json
 import smtplib
 import socket
@@ -20,7 +21,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from airflow.sdk.exceptions import AirflowFailException
 from structlog.testing import capture_logs
 
-from include.contact_sync.errors import RetryableError
+from include.contact_sync.errors import RunRefused, StoreUnavailable
 from include.contact_sync.report.csv_file import render_csv
 from include.contact_sync.report.operator import ErrorReportOperator, MailMayBeOut, MailNotSent, MailToSend
 from include.contact_sync.report.render import render_html, render_text, subject
@@ -34,19 +35,31 @@ class MailServer:
     """A mail server on loopback: keeps what it accepted, and refuses what it was told to.
 
     `refusals` are replies to the next messages, one each; `refused_addresses` maps an address to its reply;
-    `hangs_up_after_taking` messages are accepted while the connection breaks before the reply.
+    `odd_answers` are replies to the next messages, which it takes nevertheless, one each (None: it breaks off instead);
+    `hangs_up_at` is a command on which it breaks off.
     """
 
     port: int = 0
     accepted: list[Envelope] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
     refused_addresses: dict[str, str] = field(default_factory=dict)
-    hangs_up_after_taking: int = 0
+    odd_answers: list[str | None] = field(default_factory=list)
+    hangs_up_at: str = ""
     logins: list[LoginPassword] = field(default_factory=list)
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self.hangs_up_at == "MAIL":
+            server.transport.abort()
+        envelope.mail_from = address
+        return "250 OK"
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        if self.hangs_up_at == "RCPT":
+            server.transport.abort()
         if reply := self.refused_addresses.get(address):
             return reply
         envelope.rcpt_tos.append(address)
@@ -56,10 +69,13 @@ class MailServer:
         if self.refusals:
             return self.refusals.pop(0)
         self.accepted.append(envelope)
-        if self.hangs_up_after_taking:
-            self.hangs_up_after_taking -= 1
+        answer = self.odd_answers.pop(0) if self.odd_answers else "250 accepted"
+        if answer is None:
             server.transport.abort()
-        return "250 accepted"
+            return ""
+        if answer == "late":
+            await asyncio.sleep(2)
+        return answer
 
     def check_login(
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, login: object
@@ -129,10 +145,12 @@ class Outbox:
     subject: str = "Salesforce contacts sync: 1 error open (1 new, 0 still open)"
     csv: bytes = '\ufeff"Naïve","\'+49"\r\n'.encode()
     to: tuple[str, ...] = (ANN, BOB)
+    key: str = "manual__1"
     marked: int = 0
     cannot_mark: Exception | None = None
     handed_over_in: int | None = None
     cannot_hand_over: Exception | None = None
+    cannot_refuse: Exception | None = None
 
     def load(self, context: dict[str, Any]) -> MailToSend | None:
         if self.marked:
@@ -144,16 +162,22 @@ class Outbox:
             self.html,
             self.mail_text,
             self.csv,
+            key=self.key,
             may_be_out=self.handed_over_in == tries,
             on_handing_over=lambda: self.hand_over(tries),
-            on_refused=lambda: self.hand_over(None),
+            on_refused=self.refuse,
             on_accepted=self.mark,
         )
 
-    def hand_over(self, tries: int | None) -> None:
+    def hand_over(self, tries: int) -> None:
         if self.cannot_hand_over:
             raise self.cannot_hand_over
         self.handed_over_in = tries
+
+    def refuse(self) -> None:
+        if self.cannot_refuse:
+            raise self.cannot_refuse
+        self.handed_over_in = None
 
     def mark(self) -> None:
         if self.cannot_mark:
@@ -332,16 +356,65 @@ def test_an_address_that_stands_there_twice_gets_one_copy(server: MailServer) ->
 
 
 def test_when_the_mail_is_out_but_cannot_be_marked_no_retry_sends_it_again(server: MailServer) -> None:
-    with pytest.raises(AirflowFailException, match="was sent, but could not be marked"):
-        send(Outbox(cannot_mark=OSError("the store is gone")))
+    outbox = Outbox(cannot_mark=OSError("the store is gone"))
+    with pytest.raises(AirflowFailException, match="was sent, but that could not be noted; mark this task as success"):
+        send(outbox)
+    with pytest.raises(MailMayBeOut):
+        send(outbox)
     assert len(server.accepted) == 1
+
+
+def test_when_a_refusal_cannot_be_marked_it_is_told_and_a_person_decides(server: MailServer) -> None:
+    server.refusals = ["451 greylisted"]
+    outbox = Outbox(cannot_refuse=StoreUnavailable("the store is gone"))
+    with pytest.raises(
+        AirflowFailException, match=r"refused the report: 451 greylisted\. That could not be noted .*gone"
+    ):
+        send(outbox)
+    with pytest.raises(
+        MailMayBeOut, match="an earlier try of this task ended before the mail server's answer was noted"
+    ):
+        send(outbox)
+    send(outbox, tries=4)
+    assert (len(server.accepted), outbox.marked) == (1, 1)
+
+
+@pytest.mark.parametrize("command", ["MAIL", "RCPT"])
+def test_where_the_connection_breaks_before_the_text_the_next_try_sends_the_mail(
+    server: MailServer, command: str
+) -> None:
+    server.hangs_up_at = command
+    outbox = Outbox()
+    with pytest.raises(MailNotSent, match="could not be used: SMTPServerDisconnected"):
+        send(outbox)
+    assert outbox.handed_over_in is None
+    server.hangs_up_at = ""
+    send(outbox)
+    assert (len(server.accepted), outbox.marked) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["251 queued", "200 ok", "2.0.0 OK queued", "OK", "250 " + "x" * 9_000, "354 go on", "600 what", None, "late"],
+)
+def test_where_the_answer_is_neither_yes_nor_no_no_try_sends_the_mail_again(
+    server: MailServer, monkeypatch: pytest.MonkeyPatch, answer: str | None
+) -> None:
+    connect_to(server.port, monkeypatch, timeout=1)
+    server.odd_answers = [answer]
+    outbox = Outbox()
+    with pytest.raises(MailMayBeOut, match="timed out" if answer == "late" else "gave no clear answer"):
+        send(outbox)
+    with pytest.raises(MailMayBeOut, match="an earlier try"):
+        send(outbox)
+    assert (len(server.accepted), outbox.marked) == (1, 0)
 
 
 def test_a_report_that_may_be_out_is_sent_again_only_by_who_clears_the_task(server: MailServer) -> None:
     """And the second copy carries the same id."""
-    server.hangs_up_after_taking = 1
+    server.odd_answers = [None]
     outbox = Outbox()
-    with pytest.raises(MailMayBeOut, match="may have been sent: the connection broke \\(SMTPServerDisconnected\\)"):
+    with pytest.raises(MailMayBeOut, match="may have been sent: the mail server gave no clear answer"):
         send(outbox)
     with pytest.raises(MailMayBeOut, match="an earlier try of this task ended before") as said:
         send(outbox)
@@ -352,10 +425,18 @@ def test_a_report_that_may_be_out_is_sent_again_only_by_who_clears_the_task(serv
     assert first["Message-ID"].endswith("@example.com>")
 
 
-def test_a_report_is_not_handed_over_before_that_is_noted(server: MailServer) -> None:
-    with pytest.raises(RetryableError):
-        send(Outbox(cannot_hand_over=RetryableError("salesforce_unavailable")))
+@pytest.mark.parametrize("failure", [StoreUnavailable("gone"), RunRefused("another try was quicker")])
+def test_a_report_is_not_handed_over_before_that_is_noted(server: MailServer, failure: Exception) -> None:
+    with pytest.raises(type(failure)):
+        send(Outbox(cannot_hand_over=failure))
     assert server.accepted == []
+
+
+def test_different_reports_have_different_ids(server: MailServer) -> None:
+    for key in ("one", "other"):
+        send(Outbox(key=key))
+    first, second = (message_from_bytes(envelope.content, policy=default) for envelope in server.accepted)  # type: ignore[arg-type]
+    assert first["Message-ID"] != second["Message-ID"]
 
 
 def test_an_address_that_the_server_cannot_take_is_no_doubt(
@@ -417,7 +498,7 @@ def test_rule_8_4_logs_and_exceptions_name_no_address(server: MailServer) -> Non
             send(Outbox())
     assert any("went to 2 of 2 recipients" in entry["event"] for entry in logged)
     assert "@example" not in f"{logged} {refusal.value} {Outbox().load({'tries': 3})!r}"
-    assert refusal.value.__context__ is None, "smtplib's exception quotes the addresses"
+    assert refusal.value.__suppress_context__, "smtplib's exception quotes the addresses"
 
 
 def test_a_dag_file_that_imports_the_operator_loads_neither_pandas_nor_the_report() -> None:

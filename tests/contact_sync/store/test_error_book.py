@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -49,7 +50,8 @@ class Book:
         still: Iterable[str] = (),
     ) -> int:
         """A run that got through a part; `read` is what a window's run read. Returns the run's id."""
-        run = self.start_run(f"manual__{next(NUMBERS)}")
+        window = None if read is None else (datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC))
+        run = self.start_run(f"manual__{next(NUMBERS)}", window=window)
         with self.connection.transaction(), self.connection.cursor() as cursor:
             error_book.create_part_tables(cursor)
             cursor.executemany(
@@ -62,6 +64,7 @@ class Book:
             )
             error_book.record_errors(cursor, run.id, part, whole_source=read is None)
             error_book.close_run_errors(cursor, run.id, part, list(still))
+            runs.mark_applied(cursor, run.id, part, {})
         runs.close_run(self.connection, run.id, "succeeded")
         return run.id
 
@@ -94,6 +97,21 @@ def test_an_error_is_new_then_still_open_then_resolved_by_the_run_that_no_more_m
     assert store.execute(
         "SELECT opened_run, last_run, closed_run, closed_at IS NOT NULL FROM contact_store.sync_errors"
     ) == [(first, second, third, True)]
+
+
+def test_what_a_run_met_it_says_also_after_later_runs(book: Book) -> None:
+    first = book.run([error("no_handle", ANN), error("no_handle", BOB), error("no_handle", EVE)])
+    second = book.run([error("no_handle", ANN), error("no_handle", BOB)])
+    window = book.run([error("no_handle", ANN)], read=[ANN])
+    empty = book.run(read=[])
+    failed = book.failed_run(RunError("login_failed"))
+    runs_before = (first, second, window, empty, failed)
+    told = [book.told(run) for run in runs_before]
+    assert [len(errors) for errors in told] == [3, 3, 1, 0, 1]
+    book.run([error("no_handle", ANN), error("no_handle", EVE)])
+    book.run([error("no_handle", ANN)], part="contacts")
+    assert [book.told(run) for run in (first, second, empty)] == [told[0], told[1], told[3]]
+    assert book.told(window) == []  # which of the errors that were open before it had read nobody knows any more
 
 
 def test_an_error_that_comes_back_is_a_new_one(book: Book, store: Store) -> None:

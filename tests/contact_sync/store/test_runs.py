@@ -307,14 +307,22 @@ def test_facts_of_a_step_are_merged(connection: psycopg.Connection, start_run: S
 def test_what_is_known_of_a_report(connection: psycopg.Connection, start_run: StartRun) -> None:
     run = start_run()
     assert (run.report_handed_over_in, run.report_sent_at) == (None, None)
-    for tries in (3, None, 5):
+    for tries in (3, 5):
         runs.mark_report_handed_over(connection, run.id, tries)
         run = runs.load_run(connection, run.id)
         assert (run.report_handed_over_in, run.report_sent_at) == (tries, None)
+        with pytest.raises(RunRefused, match="by another try"):
+            runs.mark_report_handed_over(connection, run.id, tries)
+    runs.mark_report_refused(connection, run.id, 3)  # an earlier try that lives on
+    assert runs.load_run(connection, run.id).report_handed_over_in == 5
+    runs.mark_report_refused(connection, run.id, 5)
+    assert runs.load_run(connection, run.id).report_handed_over_in is None
     runs.mark_report_sent(connection, run.id)
     run = runs.load_run(connection, run.id)
     assert run.report_handed_over_in is None
     assert run.report_sent_at is not None
+    with pytest.raises(RunRefused, match="by another try"):
+        runs.mark_report_handed_over(connection, run.id, 5)
 
 
 def test_a_run_that_does_not_exist_is_refused(connection: psycopg.Connection) -> None:
