@@ -6,6 +6,7 @@ says. `plan` then writes down every outcome and every change. Accounts take the 
 are domains.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +47,10 @@ def match(clean: CleanRecords, stored: StoredRecords, columns: Columns, *, whole
         whole_source: whether the run read the whole source; only then a record can be said to have left it.
     """
     matching = Matching(clean, stored, columns)
-    matching.find_linked()
+    with ThreadPoolExecutor(1, thread_name_prefix="match") as beside:
+        placed = beside.submit(matching.place_stored_handles)
+        matching.find_linked()
+        placed.result()
     matching.set_aside_those_who_have_their_handles()
     matching.find_owners()
     matching.leave_out_records_without_handle()
@@ -129,14 +133,19 @@ class Matching:
 
     # ------------------------------------------------------------------------------------------------ handles
 
+    def place_stored_handles(self) -> None:
+        """Whose handle each is, and which field of the mapping gave it."""
+        stored = self.stored.handles
+        row = np.searchsorted(self.stored_ids, stored["record_id"].to_numpy())
+        self.stored_handles = pd.DataFrame({"row": row, "giver": self._givers_of(stored)})
+
     def set_aside_those_who_have_their_handles(self) -> None:
         """Who wants nothing and gives nothing up is accepted whatever the others do, and its contact keeps what it has.
 
         That is nearly everybody on an ordinary night; nobody's handles need to be looked for among all others' then.
         """
         stored, read = self.stored.handles, self.clean.handles
-        row, giver = np.searchsorted(self.stored_ids, stored["record_id"].to_numpy()), self._givers_of(stored)
-        self.stored_handles = pd.DataFrame({"row": row, "giver": giver})
+        row, giver = self.stored_handles["row"].to_numpy(), self.stored_handles["giver"].to_numpy()
         self.handles = read
         if not (self.target != NONE).any():
             return

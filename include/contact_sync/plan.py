@@ -4,6 +4,7 @@ Nothing is decided about who is who any more; that was `match`. Here values are 
 are given and released, and collisions become errors that name their holders. `load` writes what the plan lists.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,14 @@ Bools = npt.NDArray[np.bool_]
 NONE = -1
 """No such row."""
 
-RECORDS_AT_ONCE = 200_000
+OUTCOMES = ("created", "linked", "updated", "unchanged", "error")
+CREATED, LINKED, UPDATED, UNCHANGED, ERROR = range(5)
+RULES = ("4.1", "4.2", "4.11", "5")
+FOUND_BY_LINK, FOUND_BY_HANDLE, MERGED, OF_ACCOUNTS = range(4)
+
+RECORDS_AT_ONCE = 100_000
+WRITERS = 2
+"""Portions that are compared at the same time."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +62,7 @@ class Plan:
         """Read, and how many of each outcome (rule 6.4)."""
         found = self.outcomes["outcome"].value_counts().to_pylist()
         counts = {entry["values"]: entry["counts"] for entry in found}
-        return {"read": self.outcomes.num_rows} | {
-            outcome: counts.get(outcome, 0) for outcome in ("created", "linked", "updated", "unchanged", "error")
-        }
+        return {"read": self.outcomes.num_rows} | {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}
 
 
 def write_plan(matching: "Matching", *, whole_source: bool) -> Plan:
@@ -133,19 +139,22 @@ def _writes(matching: "Matching", handles: pa.Table, released: pa.Table) -> tupl
     touched = np.zeros(matching.count, dtype=bool)
     touched[handles["record"].to_numpy()] = True
     touched[released["record"].to_numpy()] = True
-    outcome = np.full(matching.count, "error", dtype=object)
+    outcome = np.full(matching.count, ERROR, dtype=np.int8)
     accepted = np.flatnonzero(~matching.skipped)
-    # In portions, so that the old and new values of all records are never there at once.
-    portions = []
-    for start in range(0, max(len(accepted), 1), RECORDS_AT_ONCE):
+
+    def write(start: int) -> pa.Table:
         records = accepted[start : start + RECORDS_AT_ONCE]
         values, row_changed = _values(matching, records)
-        outcome[records] = np.where(row_changed | touched[records], "updated", "unchanged")
-        outcome[records[matching.linked_now[records]]] = "linked"
-        outcome[records[matching.target[records] == NONE]] = "created"
-        portion = values.append_column("outcome", pa.array(outcome[records], pa.string()))
-        portions.append(portion.filter(pa.array(outcome[records] != "unchanged")))
-    return pa.concat_tables(portions), pa.array(outcome, pa.string())
+        outcome[records] = np.where(row_changed | touched[records], UPDATED, UNCHANGED)
+        outcome[records[matching.linked_now[records]]] = LINKED
+        outcome[records[matching.target[records] == NONE]] = CREATED
+        portion = values.append_column("outcome", _texts(OUTCOMES, outcome[records]))
+        return portion.filter(pa.array(outcome[records] != UNCHANGED))
+
+    # In portions, so that the old and new values of all records are never there at once.
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="plan") as writers:
+        portions = [*writers.map(write, range(0, max(len(accepted), 1), RECORDS_AT_ONCE))]
+    return pa.concat_tables(portions), _texts(OUTCOMES, outcome)
 
 
 def _values(matching: "Matching", records: Ints) -> tuple[pa.Table, Bools]:
@@ -207,9 +216,9 @@ def _outcomes(matching: "Matching", outcome: pa.Array) -> pa.Table:
     fields = matching.columns
     filled = ~matching.skipped & (matching.target != NONE)
     by_handle = ~matching.skipped & (matching.linked_now | matching.created)
-    rule = np.where(matching.moved & filled, "4.11", np.where(by_handle, "4.2", "4.1")).astype(object)
+    rule = np.where(matching.moved & filled, MERGED, np.where(by_handle, FOUND_BY_HANDLE, FOUND_BY_LINK))
     if fields.part is Part.ACCOUNTS:
-        rule = np.full(matching.count, "5", dtype=object)
+        rule = np.full(matching.count, OF_ACCOUNTS)
     claim = np.flatnonzero(matching.linked_now[matching.claimed["record"].to_numpy()])
     found = matching.claimed.iloc[claim].assign(claim=claim)
     found = found.loc[found["owner"].to_numpy() == matching.target[found["record"].to_numpy()]]
@@ -222,11 +231,15 @@ def _outcomes(matching: "Matching", outcome: pa.Array) -> pa.Table:
             "external_id": matching.external_ids,
             "outcome": outcome,
             "id": _stored_ids(matching, matching.target),
-            "rule": pa.array(rule, pa.string()),
+            "rule": _texts(RULES, rule),
             "matched_source": matching.handles["source"].take(matched).cast(pa.string()),
             "matched_handle": matching.handles["handle"].take(matched),
         }
     )
+
+
+def _texts(texts: tuple[str, ...], places: npt.NDArray[np.integer[Any]]) -> pa.Array:
+    return pa.array(texts, pa.string()).take(pa.array(places))
 
 
 def _stopped(matching: "Matching") -> pa.Table:

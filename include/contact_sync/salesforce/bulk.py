@@ -84,7 +84,7 @@ def _wait(session: Session, job: str, progress: Progress) -> int:
                 "salesforce_unavailable", f"the query job {job} was still {state} after {waited:.0f} s"
             )
         progress(f"Salesforce is collecting: {records:,} records so far, job {job} {state}")
-        session.sleep(min(max(session.pace.first_poll, waited / 8), session.pace.longest_poll))
+        session.sleep(min(max(session.pace.first_poll, waited / 6), session.pace.longest_poll))
 
 
 def _status(session: Session, job: str) -> Mapping[str, Any]:

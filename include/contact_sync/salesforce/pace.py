@@ -19,7 +19,7 @@ class Pace:
     read_seconds: float = 180.0
     logins_again: int = 2
 
-    first_poll: float = 0.25
+    first_poll: float = 0.05
     longest_poll: float = 15.0
     job_seconds: float = 2 * 60 * 60.0
     report_seconds: float = 10.0
