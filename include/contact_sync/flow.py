@@ -25,9 +25,10 @@ from include.contact_sync.extract import extract_accounts, extract_contacts
 from include.contact_sync.load import PlannedPart, apply_plan
 from include.contact_sync.match import match
 from include.contact_sync.plan import Plan
+from include.contact_sync.reread import Earlier, comes_from, marked, origin, transform_what_differs
 from include.contact_sync.salesforce import Salesforce
 from include.contact_sync.settings import Settings
-from include.contact_sync.staging import RunStaging, Staging
+from include.contact_sync.staging import Compression, RunStaging, Staging
 from include.contact_sync.store import error_book, runs, settings_versions
 from include.contact_sync.store.connection import connect, own_transaction, session_is_gone, unavailable
 from include.contact_sync.store.migrations import migrate
@@ -36,17 +37,13 @@ from include.contact_sync.store.runs import Run
 from include.contact_sync.transform import (
     ERRORS_SCHEMA,
     HANDLES_SCHEMA,
-    NO_PHONES,
-    PHONES_SCHEMA,
     UNREADABLE_SCHEMA,
     CleanRecords,
-    transform,
 )
 
 log = logging.getLogger(__name__)
 
 Receipt = dict[str, Any]
-PHONES = "contacts/clean/phones"
 SIGN_OF_LIFE = 30.0
 """Seconds between two renewals of the lease during a long step."""
 
@@ -117,10 +114,9 @@ def sync_accounts(run_id: int) -> Receipt:
         with Salesforce.connect() as salesforce:
             extraction = asdict(extract_accounts(salesforce, step.run.settings, step.staging, step.progress))
         columns = _columns(Part.ACCOUNTS, step.run, extraction)
-        clean = transform(_snapshot(step, columns.part, extraction), columns)
-        _write_tables(step.staging, "accounts/clean", clean)
+        clean = _transform(step, columns, extraction)
         planned = _plan(step, columns, clean)
-        _write_tables(step.staging, "accounts/plan", planned.plan)
+        _write_tables(step.staging, "accounts/plan", planned.plan, "zstd")
         counts = _finish_part(step, columns, clean, planned)
         step.facts |= counts
         return counts
@@ -150,14 +146,13 @@ def transform_contacts(run_id: int) -> Receipt:
     with _step(run_id, "transform_contacts", "contacts") as step:
         extraction = step.run.steps["extract_contacts"]
         columns = _columns(Part.CONTACTS, step.run, extraction)
-        clean = transform(_snapshot(step, columns.part, extraction), columns, _phones_read_before(step))
-        _write_tables(step.staging, "contacts/clean", clean)
+        clean = _transform(step, columns, extraction)
         step.facts |= {
             "records": clean.records.num_rows,
             "handles": clean.handles.num_rows,
             "warnings": clean.warnings.num_rows,
         }
-        return dict(step.facts)
+        return _told(step.facts)
 
 
 def match_contacts(run_id: int) -> Receipt:
@@ -165,7 +160,7 @@ def match_contacts(run_id: int) -> Receipt:
     with _step(run_id, "match_contacts", "contacts") as step:
         columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
         planned = _plan(step, columns, _clean_records(step.staging, columns.part))
-        _write_tables(step.staging, "contacts/plan", planned.plan)
+        _write_tables(step.staging, "contacts/plan", planned.plan, "zstd")  # a first plan is as large as all before
         step.facts |= planned.plan.counts() | {"fingerprint": planned.fingerprint}
         return planned.plan.counts()
 
@@ -329,15 +324,36 @@ def _snapshot(step: _Step, part: Part, extraction: Receipt) -> pa.Table:
     return snapshot
 
 
-def _phones_read_before(step: _Step) -> pa.Table:
-    """What phones were read as by the last run over the whole source; none where its staged data is gone."""
+def _transform(step: _Step, columns: Columns, extraction: Receipt) -> CleanRecords:
+    """Stage what the snapshot's values are read as."""
+    snapshot = _snapshot(step, columns.part, extraction)
+    clean, newly_read = transform_what_differs(snapshot, columns, lambda: _read_earlier(step, columns))
+    clean = marked(clean, origin(columns, step.staging.checksum(f"{columns.part}/snapshot")))
+    _write_tables(step.staging, f"{columns.part}/clean", clean)
+    step.facts |= {"newly_read": newly_read}
+    return clean
+
+
+def _read_earlier(step: _Step, columns: Columns) -> Earlier | None:
+    """What the last run over the whole source was sent and read; None where that is gone or damaged, was read in another
+    way, or was not read from what stands beside it: it only saves time."""
     with connect() as connection:
-        earlier = runs.last_whole_transform(connection, step.run.id)
-    if earlier is not None:
-        with suppress(RunRefused, OSError, ValueError, pa.ArrowException):  # gone or damaged; they only save time
-            phones = Staging.from_environment().run(earlier).read(PHONES)
-            return phones if phones.schema.equals(PHONES_SCHEMA) else NO_PHONES
-    return NO_PHONES
+        run_id = runs.last_whole_transform(connection, step.run.id, step.name)
+    if run_id is None:
+        return None
+    staging = Staging.from_environment().run(run_id)
+    folder = f"{columns.part}/snapshot"
+    try:
+        checksum = staging.checksum(folder)  # before the files are read, so that those of another snapshot do not fit
+        clean = _clean_records(staging, columns.part)
+        if not comes_from(clean, origin(columns, checksum)):
+            log.info("What run %d read was read in another way, everything is read anew", run_id)
+            return None
+        earlier = Earlier(staging.read_parts(folder), clean)
+        return earlier if staging.checksum(folder) == checksum else None
+    except (RunRefused, OSError, ValueError, pa.ArrowException) as lost:
+        log.info("What run %d read cannot be used, everything is read anew: %s", run_id, lost)
+        return None
 
 
 def _plan(step: _Step, columns: Columns, clean: CleanRecords) -> PlannedPart:
@@ -392,9 +408,9 @@ def _linked_accounts(step: _Step) -> pa.Table:
     )
 
 
-def _write_tables(staging: RunStaging, folder: str, tables: Any) -> None:
+def _write_tables(staging: RunStaging, folder: str, tables: Any, compression: Compression = "lz4") -> None:
     for field in fields(tables):
-        staging.write(f"{folder}/{field.name}", getattr(tables, field.name))
+        staging.write(f"{folder}/{field.name}", getattr(tables, field.name), compression)
 
 
 def _read_tables(staging: RunStaging, folder: str, names: Iterable[Field[Any]]) -> dict[str, pa.Table]:
@@ -402,9 +418,7 @@ def _read_tables(staging: RunStaging, folder: str, names: Iterable[Field[Any]]) 
 
 
 def _clean_records(staging: RunStaging, part: Part) -> CleanRecords:
-    """What was staged of a part, but for the phones, which only the next run asks for."""
-    asked = [field for field in fields(CleanRecords) if field.name != "phones"]
-    return CleanRecords(**_read_tables(staging, f"{part}/clean", asked), phones=NO_PHONES)
+    return CleanRecords(**_read_tables(staging, f"{part}/clean", fields(CleanRecords)))
 
 
 def _ids_and_warnings(staging: RunStaging) -> CleanRecords:
@@ -414,5 +428,4 @@ def _ids_and_warnings(staging: RunStaging) -> CleanRecords:
         HANDLES_SCHEMA.empty_table(),
         UNREADABLE_SCHEMA.empty_table(),
         staging.read("contacts/clean/warnings"),
-        NO_PHONES,
     )

@@ -2,8 +2,7 @@
 
 Text is kept exactly; what is read is read by rule 3.6: e-mails, phones, domains, numbers, dates. A value that
 cannot be read becomes a warning and is left out, so that matching can keep what was there before. Values are
-converted once for each distinct text, phones not even once where an earlier run read the same. Who a record belongs
-to is decided in `match`.
+converted once for each distinct text. Who a record belongs to is decided in `match`.
 """
 
 import json
@@ -22,7 +21,7 @@ import pyarrow.compute as pc
 
 from include.contact_sync.columns import SOURCE_ORDER, Columns, HandleColumn, Part, ValueColumn
 from include.contact_sync.errors import RunRefused
-from include.contact_sync.phones import read_phones, reader
+from include.contact_sync.phones import read_phones
 from include.contact_sync.settings import CustomFieldType
 
 LONGEST_HANDLE = 500
@@ -50,15 +49,13 @@ _DOMAIN = re.compile(r"(?!-)[^\s./@:\\\"'<>,;()\[\]]{1,63}(?:\.[^\s./@:\\\"'<>,;
 
 Reader = Callable[[list[str]], list[str | None]]
 HandleReaders = dict[str, Callable[[pa.Array], pa.Array]]
-"""By source: texts become handles; null where they cannot be read. Phones depend on the run and are added for it."""
+"""By source: texts become handles; null where they cannot be read. Phones depend on the region and are added for it."""
 
 _FEW_TEXTS = pa.dictionary(pa.int16(), pa.string())
 HANDLES_SCHEMA = pa.schema(
     [("record", pa.int32()), ("source", _FEW_TEXTS), ("handle", pa.string()), ("salesforce_field", _FEW_TEXTS)]
 )
 UNREADABLE_SCHEMA = pa.schema([("record", pa.int32()), ("column", pa.string()), ("salesforce_field", pa.string())])
-PHONES_SCHEMA = pa.schema([("text", pa.string()), ("phone", pa.string())])
-NO_PHONES = PHONES_SCHEMA.empty_table()
 ERRORS_SCHEMA = pa.schema(
     [
         ("code", pa.string()),
@@ -84,29 +81,20 @@ class CleanRecords:
         unreadable: where a field held something that could not be read; `column` is a value column's name or,
             for a handle, its source. What was stored there stays.
         warnings: the same as errors of the catalogue.
-        phones: `text` and what it was read as (`phone`, null where it is none), for every field with a phone; the
-            schema's metadata says by whom. The next run need not read them again.
     """
 
     records: pa.Table
     handles: pa.Table
     unreadable: pa.Table
     warnings: pa.Table
-    phones: pa.Table
 
 
-def transform(snapshot: pa.Table, columns: Columns, known_phones: pa.Table = NO_PHONES) -> CleanRecords:
+def transform(snapshot: pa.Table, columns: Columns) -> CleanRecords:
     """Read every mapped value of `snapshot` (`Id`, for contacts `AccountId`, and the mapped fields, all text).
 
-    An empty snapshot takes the same path as a full one.
-
-    Args:
-        known_phones: the `phones` of an earlier run; asked only where they would be read the same way today.
+    An empty snapshot takes the same path as a full one. No record's values depend on another record.
     """
-    region = columns.default_region
-    handle_readers = _HANDLE_READERS | {
-        "phone": partial(_phones, region=region, known=_still_true(known_phones, region))
-    }
+    handle_readers = _HANDLE_READERS | {"phone": partial(_phones, region=columns.default_region)}
     with ThreadPoolExecutor(READERS, thread_name_prefix="transform") as readers:
         snapshot = _by_id(snapshot, readers)
         values = [*readers.map(partial(_read_column, snapshot), columns.fields)]
@@ -121,20 +109,16 @@ def transform(snapshot: pa.Table, columns: Columns, known_phones: pa.Table = NO_
         if bad is not None:
             faults.append(_fault_rows(bad, column.name, column.salesforce_fields[0], snapshot, "invalid_value"))
     handles: dict[str, list[pa.Table]] = {source: [] for source in SOURCE_ORDER}
-    phones: list[pa.Table] = []
     for giver, (texts, found) in zip(given, read, strict=True):
         unread = _unread(texts, found)
         faults.append(_fault_rows(unread, giver.source, giver.salesforce_field, snapshot, "invalid_handle"))
         handles[giver.source].append(_handle_rows(found, giver))
-        if giver.source == "phone":
-            phones.append(pa.table([texts, found], schema=PHONES_SCHEMA).filter(pc.is_valid(texts)))
     fault_rows = _concat(faults, _FAULTS_SCHEMA)
     return CleanRecords(
         pa.table(records),
         _concat([_first_of_each_handle(tables) for tables in handles.values()], HANDLES_SCHEMA),
         fault_rows.select(["record", "column", "salesforce_field"]),
         _warnings(fault_rows, external_ids),
-        _concat(phones, PHONES_SCHEMA).replace_schema_metadata({_READ_BY: reader(region)}),
     )
 
 
@@ -279,23 +263,8 @@ def _read_handles(snapshot: pa.Table, handle_readers: HandleReaders, column: Han
     return texts, pc.if_else(short, values, pa.scalar(None, pa.string()))
 
 
-_READ_BY = b"read_by"
-
-
-def _still_true(phones: pa.Table, region: str) -> pa.Table:
-    """The known phones, if they were read as they would be read today."""
-    read_by = (phones.schema.metadata or {}).get(_READ_BY)
-    return (phones if read_by == reader(region).encode() else NO_PHONES).combine_chunks()
-
-
-def _phones(texts: pa.Array, region: str, known: pa.Table) -> pa.Array:
-    place = pc.index_in(texts, value_set=known["text"])
-    values = known["phone"].combine_chunks().take(place)
-    is_new = pc.and_(pc.is_valid(texts), pc.is_null(place))
-    if not pc.any(is_new).as_py():
-        return values
-    new = pc.if_else(is_new, texts, pa.scalar(None, pa.string()))
-    return pc.if_else(is_new, _by_distinct(new, lambda found: read_phones(found, region)), values)
+def _phones(texts: pa.Array, region: str) -> pa.Array:
+    return _by_distinct(texts, lambda found: read_phones(found, region))
 
 
 def _emails(texts: pa.Array) -> pa.Array:

@@ -10,16 +10,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from random import Random
 
+import pyarrow as pa
+
 from include.contact_sync.match import Plan
+from include.contact_sync.reread import Earlier
 from tests.contact_sync.interesting_cases import cases_met
 from tests.contact_sync.specification import Contact, World, has_handle, linked_contact, place, sync
-from tests.contact_sync.worlds import phones_known, plan_for, store_after, together, world_of
+from tests.contact_sync.worlds import plan_for, read_earlier, snapshot_of, store_after, together, world_of
 
 Results = dict[str, tuple]
-PHONES_KNOWN = {
-    "US": "a phone that an earlier run read is known",
-    "GB": "a phone that an earlier run read with another default region is not known",
-}
+READ_EARLIER = (AS_IT_WAS, OTHERWISE, NEW) = (
+    "a record is as an earlier run read it",
+    "a record is otherwise than an earlier run read it",
+    "a record was not there when an earlier run read all",
+)
 
 
 @dataclass
@@ -50,17 +54,16 @@ def agree(batch: list[World], draw: Random) -> Counter[str]:
 def judge_together(batch: list[World], draw: Random) -> Counter[str]:
     """`agree`, but the disagreement is the first one found."""
     everything = together(shuffled(batch, draw))
-    region = draw.choice(["US", "US", "US", "GB"])
-    known = phones_known(everything, region, draw)
-    plan = plan_for(everything, draw, known)
+    earlier = read_earlier(everything, draw)
+    plan = plan_for(everything, draw, earlier)
     _look_at_balance(plan, batch)
     after = store_after(everything, plan)
     answered, stores = _by_world(answers(plan), batch), _contacts_by_world(after, batch)
     for world, stored in zip(batch, stores, strict=True):
         _same("rule 4.9: no two contacts share a handle or a link", world, [], shared(stored))
-    again = plan_for(replace(everything, store=renumbered(after)), draw, known)
+    again = plan_for(replace(everything, store=renumbered(after)), draw, earlier)
     second, written = _by_world(answers(again), batch), _written_by_world(again, batch)
-    met = Counter({PHONES_KNOWN[region]: known.num_rows})
+    met = _compared(earlier, snapshot_of(everything))
     for at, world in enumerate(batch):
         expected, store = sync(world)
         expected = {key: (outcome, code, sorted(held, key=repr)) for key, (outcome, code, held) in expected.items()}
@@ -73,6 +76,12 @@ def judge_together(batch: list[World], draw: Random) -> Counter[str]:
         _same("rule 4.12: a second run has the same errors, all else is unchanged", world, repeated, second[at])
         met += cases_met(world, expected, store)
     return met
+
+
+def _compared(earlier: Earlier, now: pa.Table) -> Counter[str]:
+    before = {row["Id"]: row for row in earlier.snapshot.to_pylist()}
+    found = [(row, before.get(row["Id"])) for row in now.to_pylist()]
+    return Counter(NEW if other is None else AS_IT_WAS if other == row else OTHERWISE for row, other in found)
 
 
 def _look_at_balance(plan: Plan, batch: list[World]) -> None:

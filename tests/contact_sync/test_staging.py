@@ -94,6 +94,35 @@ def test_a_table_written_again_replaces_the_first(place: Staging) -> None:
     assert run.read("plan").equals(ROWS.slice(1))
 
 
+def test_dictionaries_that_differ_from_chunk_to_chunk_come_back(place: Staging) -> None:
+    kind = pa.dictionary(pa.int16(), pa.string())
+    chunks = [pa.array(["a", "b"]).dictionary_encode().cast(kind), pa.array(["c", None]).dictionary_encode().cast(kind)]
+    table = pa.table({"few": pa.chunked_array(chunks), "n": [1, 2, 3, 4]})
+    place.run(7).write("few", table)
+    back = place.run(7).read("few")
+    assert (back.schema, back.to_pydict()) == (table.schema, table.to_pydict())
+    assert place.run(7).read("few", ["few"]).to_pydict() == {"few": ["a", "b", "c", None]}
+
+
+def test_other_programs_can_read_a_staged_file(tmp_path: Path) -> None:
+    Staging(f"file://{tmp_path}").run(7).write("rows", ROWS)
+    with (tmp_path / "run-7" / "rows.arrows").open("rb") as file:
+        assert pa.ipc.open_stream(file).read_all().equals(ROWS)
+
+
+def test_a_damaged_file_is_refused_whichever_byte_it_is(tmp_path: Path) -> None:
+    run = Staging(f"file://{tmp_path}").run(7)
+    run.write("rows", ROWS)
+    file = tmp_path / "run-7" / "rows.arrows"
+    content = file.read_bytes()
+    damaged = [content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :] for at in range(len(content))]
+    damaged += [content[:at] for at in (0, 3, 4, 5, len(content) // 2, len(content) - 1)] + [content + b"x"]
+    for harmed in damaged:
+        file.write_bytes(harmed)
+        with pytest.raises(RunRefused, match="rows of run 7 was damaged; start a new run"):
+            run.read("rows")
+
+
 def test_clearing_a_folder_removes_its_parts_and_nothing_else(place: Staging) -> None:
     run = place.run(7)
     run.clear("contacts/snapshot")
@@ -160,17 +189,18 @@ def test_staged_files_are_readable_by_their_owner_only_whatever_the_umask(tmp_pa
     finally:
         os.umask(before)
     rights = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep").rglob("*")}
-    assert rights == {"staging": 0o700, "run-7": 0o700, "contacts": 0o700, "merges.parquet": 0o600}
+    assert rights == {"staging": 0o700, "run-7": 0o700, "contacts": 0o700, "merges.arrows": 0o600}
 
 
 def test_a_worker_killed_while_writing_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
     program = (
         "import os, signal\n"
-        "import pyarrow as pa, pyarrow.parquet as pq\n"
+        "import pyarrow as pa\n"
+        "from include.contact_sync import staging\n"
         "from include.contact_sync.staging import Staging\n"
-        "def die(table, target, **how):\n"
+        "def die(table, target, compression):\n"
         "    target.write(b'half'); target.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
-        "pq.write_table = die\n"
+        "staging._write_stream = die\n"
         f"Staging('file://{tmp_path}/staging').run(7).write_part('snapshot', 0, pa.table({{'a': [1]}}))\n"
     )
     died = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
@@ -199,7 +229,7 @@ def test_a_full_disk_keeps_the_old_file_and_leaves_no_new_one(staging: Staging, 
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert run.read("plan").equals(ROWS)
-    assert [path.name for path in (tmp_path / "staging" / "run-7").iterdir()] == ["plan.parquet"]
+    assert [path.name for path in (tmp_path / "staging" / "run-7").iterdir()] == ["plan.arrows"]
 
 
 def test_the_place_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -212,4 +242,4 @@ def test_the_place_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.chdir(tmp_path)
     Staging.from_environment().run(1).write("a", ROWS)
     for folder in ("chosen", "home/staging", "staging"):
-        assert (tmp_path / folder / "run-1" / "a.parquet").is_file()
+        assert (tmp_path / folder / "run-1" / "a.arrows").is_file()

@@ -19,7 +19,7 @@ from include.contact_sync import transform as transform_module
 from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.errors import RunRefused
 from include.contact_sync.settings import parse_settings
-from include.contact_sync.transform import LONGEST_HANDLE, NO_PHONES, CleanRecords, transform
+from include.contact_sync.transform import LONGEST_HANDLE, CleanRecords, transform
 from tests.whole_runs import lines
 
 CUSTOM_FIELDS = {
@@ -47,12 +47,12 @@ def columns_for(
     return resolve_columns(part, parsed, {"Field": describe_type}, [])
 
 
-def clean(columns: Columns, *raw: str | None, known: pa.Table = NO_PHONES, **more: list[str | None]) -> CleanRecords:
+def clean(columns: Columns, *raw: str | None, **more: list[str | None]) -> CleanRecords:
     """Records with these raw values, in the order of their ids."""
     ids = [f"003{number:012d}AAA" for number in range(len(raw))]
     snapshot = {"Id": ids, "AccountId": [None] * len(raw), "Field": list(raw), **more}
     rows = pa.table({name: pa.array(values, pa.string()) for name, values in snapshot.items()})
-    return transform(rows, columns, known)
+    return transform(rows, columns)
 
 
 def value_of(target: str, raw: str | None, describe_type: str = "string", part: Part = Part.CONTACTS) -> str | None:
@@ -517,47 +517,6 @@ def test_a_snapshot_in_many_chunks_reads_like_one() -> None:
     )
     chunked = pa.concat_tables([table.slice(at, 3) for at in range(0, 26, 3)])
     assert transform(chunked, columns_for("email")) == transform(table, columns_for("email"))
-
-
-def no_phone_is_read(_texts: list[str], _region: str) -> list[str | None]:
-    raise AssertionError("a phone was read")
-
-
-def test_phones_that_an_earlier_run_read_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    columns = columns_for("phone", Other="phone")
-    raw = {"Field": ["(212) 842-5500", "call me", None], "Other": [" 212-842-5501", "(212) 842-5500 x1", "call me"]}
-    earlier = clean(columns, *raw.pop("Field"), **raw)
-    assert sorted(earlier.phones.to_pylist(), key=lambda row: row["text"])[-1] == {"text": "call me", "phone": None}
-    monkeypatch.setattr(transform_module, "read_phones", no_phone_is_read)
-    again = clean(columns, "(212) 842-5500", "call me", None, known=earlier.phones, **raw)
-    assert again == earlier
-
-
-def test_of_the_phones_only_those_that_are_new_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    columns, found = columns_for("phone"), []
-    earlier = clean(columns, "212-842-5500", "gone")
-    read_phones = transform_module.read_phones
-    monkeypatch.setattr(
-        transform_module, "read_phones", lambda texts, region: found.append(texts) or read_phones(texts, region)
-    )
-    now = clean(columns, "new", "212-842-5500", "212-842-5501", "new", known=earlier.phones)
-    assert found == [["new", "212-842-5501"]]
-    assert now.handles["handle"].to_pylist() == ["+12128425500", "+12128425501"]
-    assert now.warnings["value"].to_pylist() == ["new", "new"]
-    assert set(now.phones["text"].to_pylist()) == {"new", "212-842-5500", "212-842-5501"}
-
-
-@pytest.mark.parametrize("another", ["region", "reader", "nobody"])
-def test_phones_that_were_read_in_another_way_are_read_again(another: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    earlier = clean(columns_for("phone", region="DE" if another == "region" else "US"), "030 901820").phones
-    if another == "reader":
-        monkeypatch.setattr(transform_module, "reader", lambda region: f"tomorrow's library {region}")
-    if another == "nobody":
-        earlier = earlier.replace_schema_metadata(None)
-    region = "GB" if another == "region" else "DE"
-    assert clean(columns_for("phone", region=region), "030 901820", known=earlier) == clean(
-        columns_for("phone", region=region), "030 901820"
-    )
 
 
 def test_a_field_with_more_text_than_arrow_takes_in_one_piece_is_refused_by_name(

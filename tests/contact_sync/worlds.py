@@ -15,8 +15,9 @@ import pyarrow as pa
 
 from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.match import Plan, StoredRecords, match
+from include.contact_sync.reread import Earlier, transform_what_differs
 from include.contact_sync.settings import HANDLE_SOURCES, Settings, parse_settings
-from include.contact_sync.transform import NO_PHONES, CleanRecords, transform
+from include.contact_sync.transform import CleanRecords, transform
 from tests.contact_sync.reading import read, read_value
 from tests.contact_sync.specification import Contact, Handle, World
 
@@ -460,14 +461,24 @@ def in_pieces(table: pa.Table, draw: Random) -> pa.Table:
     return pa.concat_tables([table.slice(0, 0), *(table.slice(a, b - a) for a, b in pairwise(sorted(cuts)))])
 
 
-def phones_known(world: World, region: str, draw: Random) -> pa.Table:
-    """What an earlier run read in none, half or all of the contacts, with the numbers of that region."""
-    snapshot, columns = snapshot_of(world), replace(columns_of(world), default_region=region)
-    rows = draw.sample(range(len(snapshot)), draw.choice([0, len(snapshot) // 2, len(snapshot)]))
-    return transform(snapshot.take(pa.array(rows, pa.int64())), columns).phones
+def read_earlier(world: World, draw: Random) -> Earlier:
+    """What an earlier run was sent and read: some contacts as they are now, some otherwise, some that are gone; in another order."""
+    now = snapshot_of(world)
+    rows, before = now.to_pylist(), []
+    for row in draw.sample(rows, len(rows)):
+        name, other = draw.choice(now.column_names[1:]), draw.choice(rows)
+        fate = draw.random()
+        if fate < 0.94:
+            before.append(row)
+        elif fate < 0.97:
+            before.append(row | {name: draw.choice([other[name], None])})
+        elif fate < 0.98:
+            before.append(row | {"Id": f"{row['Id'][:10]}9999{row['Id'][14:]}"[:18]})
+    earlier = pa.Table.from_pylist(list({row["Id"]: row for row in before}.values()), schema=now.schema)
+    return Earlier(in_pieces(earlier, draw), transform(earlier, columns_of(world)))
 
 
-def plan_for(world: World, draw: Random | None = None, known_phones: pa.Table = NO_PHONES) -> Plan:
+def plan_for(world: World, draw: Random | None = None, earlier: Earlier | None = None) -> Plan:
     """The product's plan. `draw`: everything arrives in pieces, and the store's handles and accounts in another order."""
     columns = columns_of(world)
     if draw is None:
@@ -477,7 +488,7 @@ def plan_for(world: World, draw: Random | None = None, known_phones: pa.Table = 
         in_pieces(stored.records, draw),
         *(in_pieces(shuffled_rows(table, draw), draw) for table in (stored.handles, stored.accounts, stored.merges)),
     )
-    clean = transform(in_pieces(snapshot_of(world), draw), columns, known_phones)
+    clean, _ = transform_what_differs(in_pieces(snapshot_of(world), draw), columns, lambda: earlier)
     return match(clean, pieces, columns, whole_source=True)
 
 

@@ -31,7 +31,7 @@ import requests
 from adbc_driver_postgresql import StatementOptions
 from airflow.sdk.exceptions import AirflowFailException
 
-from include.contact_sync import conclude, flow, load
+from include.contact_sync import conclude, flow, load, reread
 from include.contact_sync.errors import RetryableError, RunError, RunRefused
 from include.contact_sync.report.operator import ErrorReportOperator, MailToSend
 from include.contact_sync.salesforce import Pace, client
@@ -384,6 +384,7 @@ def carry_out(attempt: Attempt, environment: dict[str, str], told: Path) -> None
     log = told.with_suffix(".log").open("a", encoding="utf-8")
     sys.stdout = sys.stderr = log
     client.Pace = lambda: attempt.shape.pace  # type: ignore[assignment]
+    reread.MOST_DIFFERING = 1
     load.ROWS_PER_COPY, load.MANY_HANDLES = attempt.shape.rows_per_copy, attempt.shape.many_handles
     points = Points(attempt, told)
     code = 0

@@ -518,7 +518,7 @@ def test_staged_records_that_are_lost_stop_the_run(
     run_id = flow.validate_settings(flow.RunRequest(dag_run_id=DAG_RUN))
     flow.sync_accounts(run_id)
     flow.extract_contacts_of_source(run_id)
-    parts = sorted((tmp_path / "staging" / f"run-{run_id}" / "contacts" / "snapshot").glob("*.parquet"))
+    parts = sorted((tmp_path / "staging" / f"run-{run_id}" / "contacts" / "snapshot").glob("*.arrows"))
     assert len(parts) > 1
     parts[-1].unlink()
     with pytest.raises(RunRefused, match="are staged"):

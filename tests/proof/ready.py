@@ -10,7 +10,7 @@ for name in (
     "airflow.providers.postgres.hooks.postgres",
     "airflow.providers.salesforce.hooks.salesforce",
     "airflow.sdk.execution_time.supervisor",
-    "pyarrow.parquet",
+    "pyarrow.csv",
 ):
     import_module(name)
 for name in ("report.html", "report.txt"):

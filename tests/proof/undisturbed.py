@@ -67,9 +67,7 @@ def staged() -> dict[str, bytes]:
     """The newest run's files, which its tasks leave for each other; what a dead process left unfinished nobody reads."""
     folders = sorted(_staging().glob("run-*"), key=lambda folder: int(folder.name.removeprefix("run-")))
     return {
-        str(path.relative_to(newest)): path.read_bytes()
-        for newest in folders[-1:]
-        for path in newest.rglob("*.parquet")
+        str(path.relative_to(newest)): path.read_bytes() for newest in folders[-1:] for path in newest.rglob("*.arrows")
     }
 
 

@@ -214,10 +214,10 @@ def run_of_dag_run(connection: psycopg.Connection, dag_run_id: str) -> Run | Non
         return None if run_id is None else _run(cursor, run_id)
 
 
-def last_whole_transform(connection: psycopg.Connection, run_id: int) -> int | None:
-    """The newest run before this one that read the values of a whole source of contacts; None where there is none."""
+def last_whole_transform(connection: psycopg.Connection, run_id: int, step: str) -> int | None:
+    """The newest run before this one whose `step` read the values of a whole source, if there is one."""
     with own_transaction(connection) as cursor:
-        return _first_value(cursor, sql("last_whole_transform"), {"run_id": run_id})
+        return _first_value(cursor, sql("last_whole_transform"), {"run_id": run_id, "step": step})
 
 
 def _insert_run(cursor: psycopg.Cursor, values: Mapping[str, object]) -> int:

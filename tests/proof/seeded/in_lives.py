@@ -76,7 +76,11 @@ def people_merge(life: Life) -> None:
 
 
 def writes_in_dry_runs(original: Any) -> Any:
-    return lambda step, *arguments: original(replace_run(step, dry_run=False), *arguments)
+    def finish(step: Any, *arguments: Any) -> Any:
+        original(replace_run(step, dry_run=False), *arguments)
+        return original(step, *arguments)
+
+    return finish
 
 
 def replace_run(step: Any, **facts: Any) -> Any:
