@@ -88,6 +88,7 @@ def test_who_has_its_handles_already_is_not_looked_for_and_keeps_them_from_other
     example = world(store, emails(ann="a", bob="z", cid="c", dan="a"))
     matching = Matching(clean_records(example), stored_records(example), columns_of(example))
     matching.find_linked()
+    matching.place_stored_handles()
     matching.set_aside_those_who_have_their_handles()
     assert matching.set_aside.tolist() == [True, False, False, False]
     assert matching.handles["handle"].to_pylist() == [mail("z"), mail("c"), mail("a")]
