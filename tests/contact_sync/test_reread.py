@@ -107,6 +107,15 @@ def test_records_that_come_and_go(people: dict[str, tuple[str | None, ...]], cou
     assert_like_reading_all(found, snapshot(people), COLUMNS)
 
 
+def test_what_is_read_anew_is_put_in_its_order() -> None:
+    """By field first: the last record's e-mail stands before the first one's phone."""
+    before = {ANN: PEOPLE[ANN], EVE: ("001", None, "e@x.org", None, "Eve", None)}
+    sent = snapshot(before | {ANN: ("001", "(212) 842-5599", "a@x.org", None, "Ann", "1")})
+    found, read = transform_what_differs(sent, COLUMNS, lambda: earlier(before))
+    assert read == 1
+    assert_like_reading_all(found, sent, COLUMNS)
+
+
 def test_where_nothing_was_read_before_all_is_read() -> None:
     for before in (None, earlier({})):
         found, read = transform_what_differs(snapshot(PEOPLE), COLUMNS, lambda before=before: before)

@@ -104,6 +104,14 @@ def test_dictionaries_that_differ_from_chunk_to_chunk_come_back(place: Staging) 
     assert place.run(7).read("few", ["few"]).to_pydict() == {"few": ["a", "b", "c", None]}
 
 
+def test_a_table_can_be_packed_tighter(place: Staging) -> None:
+    table = pa.table({"name": [f"Person {number % 997} of {number}" for number in range(20_000)]})
+    place.run(1).write("rows", table)
+    place.run(2).write("rows", table, "zstd")
+    assert place.run(2).size() < 0.8 * place.run(1).size()
+    assert place.run(2).read("rows").equals(table)
+
+
 def test_other_programs_can_read_a_staged_file(tmp_path: Path) -> None:
     Staging(f"file://{tmp_path}").run(7).write("rows", ROWS)
     with (tmp_path / "run-7" / "rows.arrows").open("rb") as file:

@@ -114,6 +114,17 @@ def test_what_a_run_met_it_says_also_after_later_runs(book: Book) -> None:
     assert book.told(window) == []  # which of the errors that were open before it had read nobody knows any more
 
 
+def test_errors_that_are_still_open_are_rewritten_in_place(book: Book, store: Store) -> None:
+    """The table does not grow from night to night (migration 0005)."""
+    errors = [error("no_handle", f"003{number:012d}AAA", value="x" * 50) for number in range(500)]
+    size = "SELECT pg_relation_size('contact_store.sync_errors')"
+    book.run(errors)
+    first = store.execute(size)
+    for _ in range(4):
+        book.run(errors)
+    assert store.execute(size) == first
+
+
 def test_an_error_that_comes_back_is_a_new_one(book: Book, store: Store) -> None:
     book.run([error("no_handle", ANN)])
     book.run()
