@@ -333,6 +333,7 @@ def test_where_no_staged_data_is_kept_a_death_around_the_mail_leaves_none_behind
                 assert code == 0, (point, run.log)
                 assert [list_of_errors(message) for message in mailbox.messages] == [undisturbed], point
                 assert everything(store) == run.end, point
+                assert broken(store, *two_nights_that_keep_nothing.sent) == {}, point
                 score.met["staged data is left until the next run" if staged() else "nothing staged is left"] += 1
                 assert run.attempt(*TASKS, dag_run_id="scheduled__2026-06-03")[0] == 0, (point, run.log)
                 assert not staged(), point
@@ -360,6 +361,7 @@ def test_it_makes_no_difference_how_a_run_reads_and_writes(
             code, _ = attempt_in_a_process(Attempt(DAG_RUN, shape), tmp_path / "points")
             assert code == 0, (tmp_path / "points.log").read_text()
             ends.append(everything(store))
+            assert broken(store, *two_nights.sent) == {}
         score.tried[f"undisturbed runs: {shape.name}"] += 1
     assert ends[1:] == ends[:1] * 2
 

@@ -24,6 +24,7 @@ from include.salesforce_simulator.server import Simulator
 from tests.conftest import Store
 from tests.proof.conftest import Score
 from tests.proof.hostile_values import SHOWN_OTHERWISE, TEXTS
+from tests.proof.invariants import broken
 from tests.proof.one_run import send_report, sync
 from tests.whole_runs import OWNER, PERSON, Mailbox, lines, save, settings_with
 
@@ -167,6 +168,7 @@ class Mails:
         ids = self.control.create(sobject="Contact", records=records)
         concluded = sync(settings_for_values())
         assert concluded.run.state == "succeeded"
+        assert broken(self.store) == {}
         send_report(concluded)
         return self.mailbox.messages[-1], ids[:IN_A_MAIL], ids[IN_A_MAIL:]
 
@@ -262,6 +264,7 @@ def test_no_name_reaches_a_header_of_the_mail(
     colliding(organisation)
     for name, text in NAMES.items():
         send_named(text)
+        assert broken(store) == {}
         check_named(mailbox, SUBJECTS[score.tried["mails"] > 0], text)
         score.met[name] += 1
         score.tried["mails"] += 1

@@ -427,6 +427,7 @@ def test_a_nul_character_is_removed_and_nothing_else(
     for again in APIS:
         read_by(again, monkeypatch)
         assert sync(settings_for_texts()).run.contacts == counts(read=2, unchanged=2)
+        assert broken(store) == {}
     score.tried["values with a NUL"] += len(CONTACT_TEXTS) + len(CONTACT_HANDLES) + len(ACCOUNT_TEXTS) + 3
 
 
@@ -471,6 +472,7 @@ def test_ids_that_differ_only_in_case_are_different_records(
         read_by(other, monkeypatch)
         run = sync(found_by_their_accounts).run
         assert (run.accounts, run.contacts) == (counts(read=4, unchanged=4),) * 2
+        assert broken(store) == {}
 
 
 # ----------------------------------------------------------------------------------------------------------- addresses
@@ -659,6 +661,7 @@ def test_names_of_custom_fields_are_kept_as_they_are_or_refused(
         score.met["kept"] += len(found)
     run = sync().run
     assert (run.accounts, run.contacts) == (counts(read=1, unchanged=1),) * 2
+    assert broken(store) == {}
     for name in REFUSED_NAMES:
         with pytest.raises(RunError, match="settings_invalid") as refusal:
             settings_with(contacts={"mapping": lines(Email="email"), "custom_fields": {name: {"type": "string"}}})

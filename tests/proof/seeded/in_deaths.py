@@ -22,7 +22,7 @@ from tests.proof import dying, prove_crashes
 from tests.proof.conftest import Score
 from tests.proof.dying import FILES_STAY_SMALL, KILLED, Attempt, Kind, Point, Shape
 from tests.proof.nights import Evening
-from tests.proof.seeded.defect import SEEDED_DEFECT, Defect, Invariant, Scene, instead, statement
+from tests.proof.seeded.defect import SEEDED_DEFECT, Defect, Invariant, Scene, every, instead, statement
 from tests.proof.seeded.in_the_store import HALF_COMMITTED
 from tests.whole_runs import Mailbox
 
@@ -139,14 +139,6 @@ def only_when_all_is_read(original: Any) -> Any:
     return remove
 
 
-def marks_first(original: Any) -> Any:
-    def send(self: Any, mail: Any) -> Any:
-        mail.on_accepted()
-        return original(self, mail)
-
-    return send
-
-
 def with_no_doubt(original: Any) -> Any:
     return lambda self, tries: original(self, tries) | {"may_be_out": False}
 
@@ -165,6 +157,7 @@ def new_message_id(original: Any) -> Any:
 LIKE_THE_UNDISTURBED = "UndisturbedRun.compare: assert everything("
 NO_ROOM = "UndisturbedRun.die: assert (unwritten, code) == ([Kind.FILE_CUT], FAILED)"
 NOT_SENT_AGAIN = "ask_a_person: assert Kind.MAIL not in"
+ONE_MAIL = "look_at_mails: assert len(mailbox.messages) == sent"
 GOES_ON = "UndisturbedRun.go_on: assert code == 0"
 DEFECTS = [
     Defect(
@@ -223,9 +216,9 @@ DEFECTS = [
     Defect(
         "a report is marked as sent before the server took it (8.1)",
         Invariant.NO_LOST_MAIL,
-        instead(operator.ErrorReportOperator, "_send", marks_first),
+        statement("mark_report_handed_over", "= %(tries)s\n", "= %(tries)s, report_sent_at = now()\n"),
         WHILE_HANDED_OVER,
-        "UndisturbedRun.go_through: assert code == 0",
+        'ask_a_person: assert "may have been sent',
     ),
     Defect(
         "a report is never marked as sent (8.1)",
@@ -258,9 +251,12 @@ DEFECTS = [
     Defect(
         "nobody asks whether the report was sent (8.1)",
         Invariant.NO_SECOND_MAIL,
-        instead(conclude.RunReport, "is_needed", lambda _: property(lambda self: self.report.is_needed)),
+        every(
+            instead(conclude.RunReport, "is_needed", lambda _: property(lambda self: self.report.is_needed)),
+            statement("mark_report_handed_over", "AND report_sent_at IS NULL", ""),
+        ),
         AT_THE_END,
-        GOES_ON,
+        ONE_MAIL,
     ),
     Defect(
         "the id by which a mail that may be out is looked for is that of no mail (8.1)",

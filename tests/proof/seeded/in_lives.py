@@ -77,7 +77,8 @@ def people_merge(life: Life) -> None:
 
 def writes_in_dry_runs(original: Any) -> Any:
     def finish(step: Any, *arguments: Any) -> Any:
-        original(replace_run(step, dry_run=False), *arguments)
+        if step.run.dry_run:
+            original(replace_run(step, dry_run=False), *arguments)
         return original(step, *arguments)
 
     return finish

@@ -252,13 +252,16 @@ def forgets_extensions(original: Any) -> Any:
 
 
 def but_for_the_last_column(original: Any) -> Any:
-    return lambda some, others: original(some.select(some.column_names[:-1]), others.select(some.column_names[:-1]))
+    return lambda some, others, place: original(
+        some.select(some.column_names[:-1]), others.select(some.column_names[:-1]), place
+    )
 
 
 def but_for_what_was_removed(original: Any) -> Any:
-    def same(some: pa.Table, others: pa.Table) -> Any:
-        kept = [pc.coalesce(some[name], others[name]) for name in some.column_names]
-        return original(pa.table(kept, names=some.column_names), others)
+    def same(some: pa.Table, others: pa.Table, place: pa.Array | None) -> Any:
+        beside = others if place is None else others.take(place)
+        kept = [pc.coalesce(some[name], beside[name]) for name in some.column_names]
+        return original(pa.table(kept, names=some.column_names), others, place)
 
     return same
 
