@@ -116,6 +116,18 @@ def test_what_is_read_anew_is_put_in_its_order() -> None:
     assert_like_reading_all(found, sent, COLUMNS)
 
 
+def test_tables_without_any_piece_are_put_together() -> None:
+    """As an empty table comes back from the staging place."""
+    flawless = {ANN: PEOPLE[ANN], ZOE: ("001", None, "z@x.org", None, "Zoe", None)}
+    clean = earlier(flawless).clean
+    empty = {name: pa.Table.from_batches([], getattr(clean, name).schema) for name in ("unreadable", "warnings")}
+    before = Earlier(snapshot(flawless), replace(clean, **empty))
+    sent = snapshot(flawless | {ANN: ("001", "(212) 842-5599", None, None, "Ann", "1")})
+    found, read = transform_what_differs(sent, COLUMNS, lambda: before)
+    assert read == 1
+    assert_like_reading_all(found, sent, COLUMNS)
+
+
 def test_where_nothing_was_read_before_all_is_read() -> None:
     for before in (None, earlier({})):
         found, read = transform_what_differs(snapshot(PEOPLE), COLUMNS, lambda before=before: before)
