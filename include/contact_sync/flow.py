@@ -10,7 +10,7 @@ import resource
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
-from dataclasses import Field, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any, Literal, overload
 
@@ -159,7 +159,7 @@ def match_contacts(run_id: int) -> Receipt:
     """Decide which contact each source contact belongs to; returns the planned counts."""
     with _step(run_id, "match_contacts", "contacts") as step:
         columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
-        planned = _plan(step, columns, _clean_records(step.staging, columns.part))
+        planned = _plan(step, columns, _read_tables(step.staging, f"{columns.part}/clean", CleanRecords))
         _write_tables(step.staging, "contacts/plan", planned.plan, "zstd")  # a first plan is as large as all before
         step.facts |= planned.plan.counts() | {"fingerprint": planned.fingerprint}
         return planned.plan.counts()
@@ -172,7 +172,7 @@ def load_contacts(run_id: int) -> Receipt:
             log.info("The contacts of run %d were applied already", run_id)
             return dict(step.run.contacts or {})
         columns = _columns(Part.CONTACTS, step.run, step.run.steps["extract_contacts"])
-        plan = Plan(**_read_tables(step.staging, "contacts/plan", fields(Plan)))
+        plan = _read_tables(step.staging, "contacts/plan", Plan)
         planned = PlannedPart(plan, step.run.steps["match_contacts"]["fingerprint"])
         counts = _finish_part(step, columns, _ids_and_warnings(step.staging), planned)
         step.facts |= counts
@@ -335,8 +335,10 @@ def _transform(step: _Step, columns: Columns, extraction: Receipt) -> CleanRecor
 
 
 def _read_earlier(step: _Step, columns: Columns) -> Earlier | None:
-    """What the last run over the whole source was sent and read; None where that is gone or damaged, was read in another
-    way, or was not read from what stands beside it: it only saves time."""
+    """What the last run over the whole source was sent and read. It only saves time.
+
+    None where it is gone or damaged, was read in another way, or was not read from what stands beside it.
+    """
     with connect() as connection:
         run_id = runs.last_whole_transform(connection, step.run.id, step.name)
     if run_id is None:
@@ -345,7 +347,7 @@ def _read_earlier(step: _Step, columns: Columns) -> Earlier | None:
     folder = f"{columns.part}/snapshot"
     try:
         checksum = staging.checksum(folder)  # before the files are read, so that those of another snapshot do not fit
-        clean = _clean_records(staging, columns.part)
+        clean = _read_tables(staging, f"{columns.part}/clean", CleanRecords)
         if not comes_from(clean, origin(columns, checksum)):
             log.info("What run %d read was read in another way, everything is read anew", run_id)
             return None
@@ -383,7 +385,7 @@ def _finish_part(step: _Step, columns: Columns, clean: CleanRecords, planned: Pl
         clean,
         columns,
         planned,
-        lambda: _judge(step, columns, _clean_records(step.staging, columns.part)),
+        lambda: _judge(step, columns, _read_tables(step.staging, f"{columns.part}/clean", CleanRecords)),
         lambda: read_fingerprint(columns.part),
         field_errors=field_errors,
         whole_source=step.run.window is None or columns.part is Part.ACCOUNTS,
@@ -413,12 +415,8 @@ def _write_tables(staging: RunStaging, folder: str, tables: Any, compression: Co
         staging.write(f"{folder}/{field.name}", getattr(tables, field.name), compression)
 
 
-def _read_tables(staging: RunStaging, folder: str, names: Iterable[Field[Any]]) -> dict[str, pa.Table]:
-    return {field.name: staging.read(f"{folder}/{field.name}") for field in names}
-
-
-def _clean_records(staging: RunStaging, part: Part) -> CleanRecords:
-    return CleanRecords(**_read_tables(staging, f"{part}/clean", fields(CleanRecords)))
+def _read_tables(staging: RunStaging, folder: str, kind: Any) -> Any:
+    return kind(*(staging.read(f"{folder}/{field.name}") for field in fields(kind)))
 
 
 def _ids_and_warnings(staging: RunStaging) -> CleanRecords:

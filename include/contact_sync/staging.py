@@ -114,15 +114,14 @@ class RunStaging:
 
     def read_parts(self, folder: str, columns: list[str] | None = None) -> pa.Table:
         """Read all parts as one table, in the order of their numbers. Raises RunRefused where there are none."""
-        parts = sorted(path for path in self._find(folder) if path.endswith(_ENDING))
+        parts = self._parts(folder)
         if not parts:
             raise self._gone(folder)
         return pa.concat_tables([self._read(folder, part, columns) for part in parts])
 
     def checksum(self, folder: str) -> str:
         """What tells these parts from all others; without reading them."""
-        parts = sorted(path for path in self._find(folder) if path.endswith(_ENDING))
-        return b"".join(self._files.cat_file(part, start=-_SUM) for part in parts).hex()
+        return b"".join(self._files.cat_file(part, start=-_SUM) for part in self._parts(folder)).hex()
 
     def clear(self, folder: str) -> None:
         """Remove a folder of parts, so that it can be written from the start."""
@@ -143,6 +142,9 @@ class RunStaging:
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}{_ENDING}"
+
+    def _parts(self, folder: str) -> list[str]:
+        return sorted(path for path in self._find(folder) if path.endswith(_ENDING))
 
     def _find(self, folder: str) -> list[str]:
         return _find(self._files, f"{self._folder}/{folder}".rstrip("/"))
