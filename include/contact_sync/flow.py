@@ -28,7 +28,7 @@ from include.contact_sync.plan import Plan
 from include.contact_sync.reread import Earlier, comes_from, marked, origin, transform_what_differs
 from include.contact_sync.salesforce import Salesforce
 from include.contact_sync.settings import Settings
-from include.contact_sync.staging import Compression, RunStaging, Staging
+from include.contact_sync.staging import Compression, RunStaging, StagedParts, Staging
 from include.contact_sync.store import error_book, runs, settings_versions
 from include.contact_sync.store.connection import connect, own_transaction, session_is_gone, unavailable
 from include.contact_sync.store.migrations import migrate
@@ -314,12 +314,13 @@ def _columns(part: Part, run: Run, extraction: Receipt) -> Columns:
     return resolve_columns(part, run.settings, extraction["field_types"], extraction["missing_fields"])
 
 
-def _snapshot(step: _Step, part: Part, extraction: Receipt) -> pa.Table:
+def _snapshot(step: _Step, part: Part, extraction: Receipt) -> StagedParts:
     """What was downloaded, all of it: records that were lost would be taken to have left the source (rules 2.6 and 6.4)."""
-    snapshot = step.staging.read_parts(f"{part}/snapshot")
-    if snapshot.num_rows != extraction["read"]:
+    snapshot = step.staging.open_parts(f"{part}/snapshot")
+    staged = len(snapshot["Id"])
+    if staged != extraction["read"]:
         raise RunRefused(
-            f"{extraction['read']} {part} were read from Salesforce, {snapshot.num_rows} of them are staged; start a new run"
+            f"{extraction['read']} {part} were read from Salesforce, {staged} of them are staged; start a new run"
         )
     return snapshot
 
@@ -351,7 +352,7 @@ def _read_earlier(step: _Step, columns: Columns) -> Earlier | None:
         if not comes_from(clean, origin(columns, checksum)):
             log.info("What run %d read was read in another way, everything is read anew", run_id)
             return None
-        earlier = Earlier(staging.read_parts(folder), clean)
+        earlier = Earlier(staging.open_parts(folder), clean)
         return earlier if staging.checksum(folder) == checksum else None
     except (RunRefused, OSError, ValueError, pa.ArrowException) as lost:
         log.info("What run %d read cannot be used, everything is read anew: %s", run_id, lost)

@@ -418,16 +418,21 @@ def _write_errors(
 
 def _with_created_holders(errors: pa.Table, clean: CleanRecords, columns: Columns, created_ids: Ids) -> pa.Table:
     """Name the contacts that this run created, which had no id yet when they were found to hold a handle."""
-    if not created_ids.any() or not errors.num_rows:
+    if not created_ids.any():
         return errors
     key = "contact_id" if columns.part is Part.CONTACTS else "account_id"
-    holders = [json.loads(text) for text in errors["holders"].to_pylist()]
-    unnamed = pa.array({h["external_id"] for found in holders for h in found if h[key] is None}, pa.string())
+    texts = errors["holders"].combine_chunks()
+    has_unnamed = pc.match_substring(texts, f'{{"{key}": null,')  # as the plan writes it; within a value it is escaped
+    found = [json.loads(text) for text in texts.filter(has_unnamed).to_pylist()]
+    unnamed = pa.array({h["external_id"] for holders in found for h in holders if h[key] is None}, pa.string())
     places = pc.index_in(unnamed, clean.records["external_id"].combine_chunks()).to_pylist()
     ids = {name: int(created_ids[place]) for name, place in zip(unnamed.to_pylist(), places, strict=True)}
-    named = [[{**h, key: h[key] if h[key] is not None else ids[h["external_id"]]} for h in found] for found in holders]
-    texts = pa.array([json.dumps(found, ensure_ascii=False) for found in named], pa.string())
-    return errors.set_column(errors.schema.get_field_index("holders"), "holders", texts)
+    named = [
+        [{**h, key: h[key] if h[key] is not None else ids[h["external_id"]]} for h in holders] for holders in found
+    ]
+    new = pa.array([json.dumps(holders, ensure_ascii=False) for holders in named], pa.string())
+    holders = pc.replace_with_mask(texts, has_unnamed, new)
+    return errors.set_column(errors.schema.get_field_index("holders"), "holders", holders)
 
 
 # --------------------------------------------------------------------------------------------------------- arrays

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from include.contact_sync import columns as columns_module
 from include.contact_sync import phones, settings, transform
 from include.contact_sync.columns import SOURCE_ORDER, Columns
-from include.contact_sync.transform import READERS, CleanRecords
+from include.contact_sync.transform import READERS, CleanRecords, Snapshot
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -42,7 +42,7 @@ _CODE = " ".join([*_LIBRARIES, *(sha256(Path(source).read_bytes()).hexdigest() f
 class Earlier:
     """What a run over the whole source was sent (a row per record, in any order), and what it read that as."""
 
-    snapshot: pa.Table
+    snapshot: Snapshot
     clean: CleanRecords
 
 
@@ -68,7 +68,7 @@ def comes_from(clean: CleanRecords, origin: Origin) -> bool:
 
 
 def transform_what_differs(
-    snapshot: pa.Table, columns: Columns, read_earlier: Callable[[], Earlier | None]
+    snapshot: Snapshot, columns: Columns, read_earlier: Callable[[], Earlier | None]
 ) -> tuple[CleanRecords, int]:
     """What `transform` makes of the snapshot, and how many of its records had to be read for that.
 
@@ -78,10 +78,14 @@ def transform_what_differs(
     """
     known = _Known.of(snapshot, read_earlier())
     if known is None:
-        return transform.transform(snapshot, columns), snapshot.num_rows
+        clean = transform.transform(snapshot, columns)
+        return clean, clean.records.num_rows
     if len(known.differing) == 0 and known.kept.all():
         return known.clean, 0
-    differing = transform.transform(snapshot.take(pa.array(known.differing)), columns)
+    rows = pa.array(known.differing)
+    differing = transform.transform(
+        pa.table([snapshot[name].take(rows) for name in snapshot.schema.names], schema=snapshot.schema), columns
+    )
     return _put_together(known.clean, known.kept, differing, columns), differing.records.num_rows
 
 
@@ -94,13 +98,11 @@ class _Known:
     differing: Ints
 
     @classmethod
-    def of(cls, snapshot: pa.Table, earlier: Earlier | None) -> "_Known | None":
+    def of(cls, snapshot: Snapshot, earlier: Earlier | None) -> "_Known | None":
         """None where it is of no use: other fields, too much that differs, too much text to be put together."""
         if earlier is None or snapshot.schema != earlier.snapshot.schema:
             return None
-        if any(
-            column.nbytes > transform.MOST_TEXT // 2 for column in [*snapshot.columns, *earlier.clean.records.columns]
-        ):
+        if any(_is_too_large(column) for column in earlier.clean.records.columns):
             return None
         ids, ids_before = (table["Id"].combine_chunks() for table in (snapshot, earlier.snapshot))
         rows_before = pc.sort_indices(ids_before)  # the clean records are in this order
@@ -115,17 +117,25 @@ class _Known:
         return cls(earlier.clean, held[rows_before.to_numpy()], np.flatnonzero(~is_same))
 
 
-def _same(some: pa.Table, others: pa.Table, place: pa.Array | None) -> Bools:
+def _is_too_large(column: pa.ChunkedArray) -> bool:
+    """Whether the column and another of its size could not be put together."""
+    return bool(column.nbytes > transform.MOST_TEXT // 2)
+
+
+def _same(some: Snapshot, others: Snapshot, place: pa.Array | None) -> Bools:
     """Which rows are equal in every column to those in the same place, or in `place`; null is equal to null."""
 
     def same(name: str) -> Bools:
-        left, right = some[name], others[name] if place is None else others[name].take(place)
+        left, right = some[name], others[name]
+        if _is_too_large(left) or _is_too_large(right):
+            return np.zeros(len(left), dtype=bool)
+        right = right if place is None else right.take(place)
         both_null = pc.and_(pc.is_null(left), pc.is_null(right))
         found: Bools = pc.coalesce(pc.equal(left, right), both_null).to_numpy()
         return found
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="compare") as readers:
-        return np.logical_and.reduce([*readers.map(same, some.column_names)])
+        return np.logical_and.reduce([*readers.map(same, some.schema.names)])
 
 
 def _put_together(before: CleanRecords, kept: Bools, differing: CleanRecords, columns: Columns) -> CleanRecords:

@@ -106,7 +106,7 @@ class RunStaging:
         """Read a table. Raises RunRefused where it is gone or damaged."""
         if not self.exists(name):
             raise self._gone(name)
-        return self._read(name, self._path(name), columns)
+        return _read_stream(self._content(name, self._path(name)), columns)
 
     def write_part(self, folder: str, number: int, table: pa.Table) -> None:
         """Write one of several files that `read_parts` puts together."""
@@ -114,10 +114,14 @@ class RunStaging:
 
     def read_parts(self, folder: str, columns: list[str] | None = None) -> pa.Table:
         """Read all parts as one table, in the order of their numbers. Raises RunRefused where there are none."""
+        return self.open_parts(folder).read(columns)
+
+    def open_parts(self, folder: str) -> "StagedParts":
+        """All parts as one table, of which a column is read when it is asked for. Raises RunRefused as `read_parts`."""
         parts = self._parts(folder)
         if not parts:
             raise self._gone(folder)
-        return pa.concat_tables([self._read(folder, part, columns) for part in parts])
+        return StagedParts([self._content(folder, part) for part in parts])
 
     def checksum(self, folder: str) -> str:
         """What tells these parts from all others; without reading them."""
@@ -149,18 +153,35 @@ class RunStaging:
     def _find(self, folder: str) -> list[str]:
         return _find(self._files, f"{self._folder}/{folder}".rstrip("/"))
 
-    def _read(self, name: str, path: str, columns: list[str] | None) -> pa.Table:
+    def _content(self, name: str, path: str) -> pa.Buffer:
+        """What a file holds. Raises RunRefused where it is damaged."""
         content = pa.memory_map(path).read_buffer() if self._is_local else pa.py_buffer(self._files.cat_file(path))
         if content.size <= _SUM or zlib.crc32(content[:-_SUM]).to_bytes(_SUM) != content[-_SUM:].to_pybytes():
             raise RunRefused(f"The staged data {name} of run {self.run_id} was damaged; start a new run")
-        if columns is None:
-            return pa.ipc.open_stream(content).read_all()
-        names = pa.ipc.open_stream(content).schema.names
-        chosen = pa.ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns])
-        return pa.ipc.open_stream(content, options=chosen).read_all().select(columns)
+        return content
 
     def _gone(self, name: str) -> RunRefused:
         return RunRefused(f"The staged data {name} of run {self.run_id} is not there (any more); start a new run")
+
+
+@dataclass(frozen=True)
+class StagedParts:
+    """Several files as one table. What it is asked for it reads anew each time, so that it is never there as a whole."""
+
+    _contents: list[pa.Buffer]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+        return pa.ipc.open_stream(self._contents[0]).schema
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        """One column."""
+        return self.read([name])[name]
+
+    def read(self, columns: list[str] | None = None) -> pa.Table:
+        """Some columns, or all."""
+        return pa.concat_tables([_read_stream(content, columns) for content in self._contents])
 
 
 def _find(files: Files, folder: str, *, with_folders: bool = False) -> list[str]:
@@ -173,6 +194,14 @@ def _remove(files: Files, folder: str) -> None:
     files.invalidate_cache()
     with suppress(FileNotFoundError):
         files.rm(folder, recursive=True)
+
+
+def _read_stream(content: pa.Buffer, columns: list[str] | None) -> pa.Table:
+    if columns is None:
+        return pa.ipc.open_stream(content).read_all()
+    names = pa.ipc.open_stream(content).schema.names
+    chosen = pa.ipc.IpcReadOptions(included_fields=[names.index(column) for column in columns])
+    return pa.ipc.open_stream(content, options=chosen).read_all().select(columns)
 
 
 class _Summed:

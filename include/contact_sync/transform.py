@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -89,29 +89,42 @@ class CleanRecords:
     warnings: pa.Table
 
 
-def transform(snapshot: pa.Table, columns: Columns) -> CleanRecords:
-    """Read every mapped value of `snapshot` (`Id`, for contacts `AccountId`, and the mapped fields, all text).
+class Snapshot(Protocol):
+    """What Salesforce sent, a row per record, all text: a table, or one whose columns are read when they are asked for."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+        ...
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        """One column."""
+        ...
+
+
+def transform(snapshot: Snapshot, columns: Columns) -> CleanRecords:
+    """Read every mapped value of `snapshot` (`Id`, for contacts `AccountId`, and the mapped fields).
 
     An empty snapshot takes the same path as a full one. No record's values depend on another record.
     """
     handle_readers = _HANDLE_READERS | {"phone": partial(_phones, region=columns.default_region)}
     with ThreadPoolExecutor(READERS, thread_name_prefix="transform") as readers:
-        snapshot = _by_id(snapshot, readers)
-        values = [*readers.map(partial(_read_column, snapshot), columns.fields)]
+        ordered = _by_id(snapshot, readers)
+        values = [*readers.map(partial(_read_column, ordered), columns.fields)]
         given = [giver for giver in columns.handles if not giver.missing]
-        read = [*readers.map(partial(_read_handles, snapshot, handle_readers), given)]
-    external_ids = _text(snapshot, "Id")
+        read = [*readers.map(partial(_read_handles, ordered, handle_readers), given)]
+    external_ids = _text(ordered, "Id")
     records = {"external_id": external_ids}
     if columns.part is Part.CONTACTS:
-        records["account"] = _text(snapshot, "AccountId")
+        records["account"] = _text(ordered, "AccountId")
     faults: list[pa.Table] = []
     for column, (records[column.name], bad) in zip(columns.fields, values, strict=True):
         if bad is not None:
-            faults.append(_fault_rows(bad, column.name, column.salesforce_fields[0], snapshot, "invalid_value"))
+            faults.append(_fault_rows(bad, column.name, column.salesforce_fields[0], ordered, "invalid_value"))
     handles: dict[str, list[pa.Table]] = {source: [] for source in SOURCE_ORDER}
     for giver, (texts, found) in zip(given, read, strict=True):
         unread = _unread(texts, found)
-        faults.append(_fault_rows(unread, giver.source, giver.salesforce_field, snapshot, "invalid_handle"))
+        faults.append(_fault_rows(unread, giver.source, giver.salesforce_field, ordered, "invalid_handle"))
         handles[giver.source].append(_handle_rows(found, giver))
     fault_rows = _concat(faults, _FAULTS_SCHEMA)
     return CleanRecords(
@@ -122,11 +135,11 @@ def transform(snapshot: pa.Table, columns: Columns) -> CleanRecords:
     )
 
 
-def _by_id(snapshot: pa.Table, readers: ThreadPoolExecutor) -> pa.Table:
+def _by_id(snapshot: Snapshot, readers: ThreadPoolExecutor) -> pa.Table:
     """The snapshot in the order of the Salesforce ids, each column in one piece."""
     order = pc.sort_indices(snapshot["Id"])
-    columns = readers.map(lambda name: _text(snapshot, name).take(order), snapshot.column_names)
-    return pa.table([*columns], names=snapshot.column_names)
+    names = snapshot.schema.names
+    return pa.table([*readers.map(lambda name: _text(snapshot, name).take(order), names)], names=names)
 
 
 # ---------------------------------------------------------------------------------------------------- values

@@ -1,7 +1,7 @@
 """A query by Bulk API 2.0: one job, polled until Salesforce has collected the records, then pages of CSV.
 
-While one page is worked on the next is under way. Each page is checked against the number of records in its header and
-asked for again alone when it is damaged. The job is deleted at the end, whatever the end was: its result holds
+While one page is read and worked on the next is under way. Each page is checked against the number of records in its
+header and asked for again when it is damaged. The job is deleted at the end, whatever the end was: its result holds
 personal data, which Salesforce would keep for seven days.
 """
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ import requests
 
 from include.contact_sync.errors import RetryableError, RunError
 from include.contact_sync.salesforce.faults import CursorLost, Damaged, Refused, error_of, read_job_failure
+from include.contact_sync.salesforce.pace import Pace
 from include.contact_sync.salesforce.pages import Page, finished
 from include.contact_sync.salesforce.session import Session, read_json
 from include.contact_sync.salesforce.soql import Query
@@ -33,12 +35,20 @@ _BLOCK = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class _Results:
-    """One page of a job's results and the locator of the next."""
+class _Portion:
+    """Which of a job's records to ask for: so many, from a locator on (None: from the first)."""
 
-    table: pa.Table
     locator: str | None
-    bytes: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Results:
+    """One page of a job's results as it was sent; how many records it announces, and the locator of the next page."""
+
+    content: bytes
+    announced: int | None
+    locator: str | None
 
 
 def read_by_bulk(
@@ -98,18 +108,24 @@ def _read_results(
     session: Session, job: str, fields: Sequence[str], records: int, progress: Progress
 ) -> Generator[Page]:
     received = 0
+    start = _Portion(None, session.pace.first_page_rows)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="salesforce-results") as ahead:
-        under_way: Future[_Results] | None = ahead.submit(
-            _fetch, session, job, fields, None, session.pace.first_page_rows
-        )
-        while under_way:
+        under_way = ahead.submit(_fetch, session, job, start, _receive)
+        portion: _Portion | None = start
+        while portion:
             results = _awaited(under_way, session.pace.report_seconds, progress, received, records)
-            received += results.table.num_rows
-            under_way = None
-            if results.locator and received <= records:
-                rows = _rows_for(results, session)
-                under_way = ahead.submit(_fetch, session, job, fields, results.locator, rows)
-            yield Page(results.table, records, results.bytes)
+            following = _following(portion, results, session.pace)
+            if following:
+                under_way = ahead.submit(_fetch, session, job, following, _receive)
+            try:
+                table = _read_page(results, fields)
+            except Damaged as damaged:
+                log.warning("Salesforce: %s; the page is asked for again", damaged.detail)
+                under_way = ahead.submit(_fetch, session, job, portion, partial(_receive_sound, fields=fields))
+                continue
+            received += table.num_rows
+            portion = following
+            yield Page(table, records, len(results.content))
 
 
 def _awaited(page: Future[_Results], seconds: float, progress: Progress, received: int, records: int) -> _Results:
@@ -120,29 +136,46 @@ def _awaited(page: Future[_Results], seconds: float, progress: Progress, receive
             progress(f"{received:,} of {records:,} records received; waiting for the next page")
 
 
-def _rows_for(results: _Results, session: Session) -> int:
-    """How many rows the next page may have, by the size of the rows seen: few calls, yet bounded memory."""
-    pace = session.pace
-    row_bytes = max(1, results.bytes // max(1, results.table.num_rows))
-    return max(pace.first_page_rows, min(pace.page_rows, pace.page_bytes // row_bytes))
+def _following(portion: _Portion, results: _Results, pace: Pace) -> _Portion | None:
+    """The portion after this one; its rows by the size of those seen: few calls, yet bounded memory."""
+    if results.locator is None:
+        return None
+    row_bytes = max(1, len(results.content) // max(1, results.announced or portion.rows))
+    return _Portion(results.locator, max(pace.first_page_rows, min(pace.page_rows, pace.page_bytes // row_bytes)))
 
 
-def _fetch(session: Session, job: str, fields: Sequence[str], locator: str | None, rows: int) -> _Results:
-    params = {"maxRecords": str(rows), **({"locator": locator} if locator else {})}
-    path = f"jobs/query/{job}/results"
+def _fetch(session: Session, job: str, portion: _Portion, read: Callable[[requests.Response], _Results]) -> _Results:
+    params = {"maxRecords": str(portion.rows), **({"locator": portion.locator} if portion.locator else {})}
     try:
-        return session.request("GET", path, lambda answer: _read_page(answer, fields), params=params, accept="text/csv")
+        return session.request("GET", f"jobs/query/{job}/results", read, params=params, accept="text/csv")
     except Refused as refused:
         raise CursorLost(f"a page of job {job} cannot be had: {refused.detail}") from refused
 
 
-def _read_page(response: requests.Response, fields: Sequence[str]) -> _Results:
-    table = read_csv(response.content, fields)
+def _receive(response: requests.Response) -> _Results:
     announced = response.headers.get("Sforce-NumberOfRecords")
-    if announced is not None and announced != str(table.num_rows):
-        raise Damaged(f"a page announced {announced} records and holds {table.num_rows}")
     locator = response.headers.get("Sforce-Locator", _LAST_LOCATOR)
-    return _Results(table, None if locator == _LAST_LOCATOR else locator, len(response.content))
+    if announced is not None and not announced.isdecimal():
+        raise Damaged("a page announces a number of records that is none")
+    return _Results(
+        response.content,
+        None if announced is None else int(announced),
+        None if locator == _LAST_LOCATOR else locator,
+    )
+
+
+def _receive_sound(response: requests.Response, fields: Sequence[str]) -> _Results:
+    """Receive a page and make sure of it at once, so that the session asks again for one that is damaged."""
+    results = _receive(response)
+    _read_page(results, fields)
+    return results
+
+
+def _read_page(results: _Results, fields: Sequence[str]) -> pa.Table:
+    table = read_csv(results.content, fields)
+    if results.announced is not None and results.announced != table.num_rows:
+        raise Damaged(f"a page announced {results.announced} records and holds {table.num_rows}")
+    return table
 
 
 def read_csv(content: bytes, fields: Sequence[str]) -> pa.Table:
