@@ -19,7 +19,7 @@ from include.contact_sync.report.model import Report, RunFacts, build_report
 from include.contact_sync.report.render import render_html, render_text, subject
 from include.contact_sync.staging import RunStaging, Staging
 from include.contact_sync.store import error_book, runs
-from include.contact_sync.store.connection import connect, read_frame, sql
+from include.contact_sync.store.connection import connect
 from include.contact_sync.store.migrations import migrate
 from include.contact_sync.store.runs import Run
 from include.contact_sync.transform import ERRORS_SCHEMA
@@ -181,8 +181,7 @@ def _planned_errors(run: Run, part: Part, staging: RunStaging) -> pd.DataFrame:
         staging.read(name, ERRORS_SCHEMA.names).to_pandas() for name in names if was_planned or staging.exists(name)
     ]
     planned = pd.concat([ERRORS_SCHEMA.empty_table().to_pandas(), *found]).assign(part=part.value).drop_duplicates(keys)
-    known = read_frame(sql("open_record_errors")).to_pandas()
-    known = known.loc[known["part"] == part.value]
+    known = error_book.open_record_errors(part.value).to_pandas()
     statuses = planned.merge(known[keys].assign(status="still_open"), how="left", on=keys, validate="1:1")["status"]
     planned = planned.assign(status=statuses.fillna("new").to_numpy())
     if not was_planned:

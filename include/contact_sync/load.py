@@ -25,7 +25,7 @@ from psycopg import sql as compose
 
 from include.contact_sync.columns import Columns, Part
 from include.contact_sync.errors import RetryableError, StoreRefused, StoreUnavailable
-from include.contact_sync.plan import Plan
+from include.contact_sync.plan import Plan, differ
 from include.contact_sync.store import error_book, runs
 from include.contact_sync.store.connection import connect, sql
 from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, join_present, json_strings, wrapped
@@ -407,13 +407,39 @@ def _write_errors(
     whole_source: bool,
 ) -> None:
     errors = _with_created_holders(plan.errors.select(ERRORS_SCHEMA.names), clean, columns, created_ids)
+    met = pa.concat_tables([errors, clean.warnings, field_errors])
     error_book.create_part_tables(cursor)
-    _copy(cursor, "pg_temp.part_errors", [pa.concat_tables([errors, clean.warnings, field_errors])])
-    if not whole_source:
+    if whole_source:
+        differing, resolved = compare_errors(met, error_book.open_record_errors(columns.part.value))
+        _copy(cursor, "pg_temp.part_errors", [differing])
+        error_book.record_errors(cursor, run_id, columns.part.value, resolved.to_pylist())
+    else:
+        _copy(cursor, "pg_temp.part_errors", [met])
         _copy(cursor, "pg_temp.part_read", [clean.records.select(["external_id"])])
-    error_book.record_errors(cursor, run_id, columns.part.value, whole_source=whole_source)
+        error_book.record_errors_of_window(cursor, run_id, columns.part.value)
     # A window says nothing about the size of the whole source (rule 1.3).
     error_book.close_run_errors(cursor, run_id, columns.part.value, () if whole_source else ("too_many_contacts",))
+
+
+def compare_errors(met: pa.Table, open_errors: pa.Table) -> tuple[pa.Table, pa.Array]:
+    """The errors that a run over the whole source met and that are not open as they are, and the ids of the open ones it did not meet.
+
+    Nearly all are open as they are on an ordinary night. One that several rows of `met` tell together counts as another.
+    """
+    keys, open_keys = (_error_keys(errors) for errors in (met, open_errors))
+    place = pc.index_in(keys, value_set=open_keys)
+    times = np.bincount(place.drop_null().to_numpy(), minlength=open_errors.num_rows)
+    differs = pc.fill_null(pc.not_equal(pa.array(times).take(place), 1), True)
+    for name in ("level", "value", "detail", "holders"):
+        stands = open_errors[name].combine_chunks().take(place)
+        differs = pc.or_(differs, differ(met[name].combine_chunks(), stands))
+    return met.filter(differs), open_errors["id"].filter(pa.array(times == 0))
+
+
+def _error_keys(errors: pa.Table) -> pa.Array:
+    """What tells one open error of a part from another, in one text."""
+    keys = (errors[name].combine_chunks() for name in ("code", "external_id", "salesforce_field"))
+    return pc.binary_join_element_wise(*keys, " ", null_handling="replace", null_replacement="")
 
 
 def _with_created_holders(errors: pa.Table, clean: CleanRecords, columns: Columns, created_ids: Ids) -> pa.Table:
@@ -422,7 +448,7 @@ def _with_created_holders(errors: pa.Table, clean: CleanRecords, columns: Column
         return errors
     key = "contact_id" if columns.part is Part.CONTACTS else "account_id"
     texts = errors["holders"].combine_chunks()
-    has_unnamed = pc.match_substring(texts, f'{{"{key}": null,')  # as the plan writes it; within a value it is escaped
+    has_unnamed = pc.match_substring(texts, f'"{key}": null,')  # within a value the quotes are escaped
     found = [json.loads(text) for text in texts.filter(has_unnamed).to_pylist()]
     unnamed = pa.array({h["external_id"] for holders in found for h in holders if h[key] is None}, pa.string())
     places = pc.index_in(unnamed, clean.records["external_id"].combine_chunks()).to_pylist()

@@ -174,7 +174,7 @@ def _values(matching: "Matching", records: Ints) -> tuple[pa.Table, Bools]:
         old = _column(stored, column.name).take(rows)
         read = _column(matching.clean.records, column.name).take(facts["record"])
         new = _keep_unreadable(matching, column.name, records, read, old)
-        changed = _differ(new, old)
+        changed = differ(new, old)
         facts |= {column.name: new, f"old {column.name}": old, f"changed {column.name}": changed}
         row_changed |= changed.to_numpy(zero_copy_only=False)
     facts["row_changed"] = pa.array(row_changed)
@@ -192,12 +192,12 @@ def _accounts(matching: "Matching", records: pa.Array, rows: pa.Array) -> tuple[
     old_synced = _column(stored, "synced_account_id").take(rows)
     by_person = pc.if_else(pc.fill_null(pc.equal(old, old_synced), False), pa.scalar(None, pa.int64()), old)
     new = pc.coalesce(linked, by_person)
-    changed = pc.or_(_differ(new, old), _differ(linked, old_synced))
+    changed = pc.or_(differ(new, old), differ(linked, old_synced))
     facts = {
         "account_id": new,
         "synced_account_id": linked,
         "old_account_id": old,
-        "changed account_id": _differ(new, old),
+        "changed account_id": differ(new, old),
     }
     return changed.to_numpy(zero_copy_only=False), facts
 
@@ -298,7 +298,8 @@ def _collision_errors(matching: "Matching") -> pa.Table:
 def _holders(matching: "Matching", holder: Ints, handles: pa.Table) -> tuple[pa.Array, pa.Array]:
     """For each collision, as JSON: who holds the handle in the end state, and the Salesforce id of the holder's account.
 
-    The holder is named by its stored id, where it has one yet, and the Salesforce record that it is linked to.
+    The holder is named by its stored id, where it has one yet, and the Salesforce record that it is linked to. It is
+    written as PostgreSQL writes jsonb, so that both can be compared.
     """
     filler = np.full(len(matching.stored_ids) + 1, NONE)
     filled = np.flatnonzero((matching.target != NONE) & ~matching.skipped)
@@ -309,14 +310,14 @@ def _holders(matching: "Matching", holder: Ints, handles: pa.Table) -> tuple[pa.
     stored = matching.stored.records
     is_contacts = matching.columns.part is Part.CONTACTS
     entries = wrapped(
-        f'{{"{"contact_id" if is_contacts else "account_id"}": ',
+        '{"handle": ',
+        json_strings(_text(handles["handle"])),
+        ', "source": ',
+        json_strings(_text(handles["source"])),
+        f', "{"contact_id" if is_contacts else "account_id"}": ',
         pc.fill_null(_column(stored, "id").take(stored_row).cast(pa.string()), "null"),
         ', "external_id": ',
         _json_or_null(_filled(matching.external_ids.take(source_row), stored["external_id"].take(stored_row))),
-        ', "source": ',
-        json_strings(_text(handles["source"])),
-        ', "handle": ',
-        json_strings(_text(handles["handle"])),
         "}",
     )
     if not is_contacts:
@@ -365,7 +366,7 @@ def _filled(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.Array:
     return pc.coalesce(_text(first), _text(second))
 
 
-def _differ(one: pa.Array, other: pa.Array) -> pa.Array:
+def differ(one: pa.Array, other: pa.Array) -> pa.Array:
     """Where two arrays differ; null equals null."""
     return pc.or_(pc.xor(pc.is_null(one), pc.is_null(other)), pc.fill_null(pc.not_equal(one, other), False))
 

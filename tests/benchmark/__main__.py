@@ -86,7 +86,7 @@ class Bench:
         for _ in range(self.repeat):
             self.stage.make_database("first", "empty")
             self._sync("first", runs)
-        self.staged_mb = max(map(_size_mb, (self.stage.folder / "staging").glob("run-*")))
+        self.staged_mb = max(map(_size_mb, (self.stage.folder / "staging" / "first").glob("run-*")))
         return runs
 
     def floor_of_first(self, runs: Runs) -> None:
@@ -149,15 +149,20 @@ class Bench:
         _note(runs, measured)
 
     def _render_pages(self, database: str) -> None:
-        """Let the simulator render the pages of the syncs that follow; writes nothing."""
-        self.stage.ours(database, ["include.contact_sync", "run", "--dry-run"])
+        """Let the simulator render the pages of the syncs that follow, of which the store and the staging place learn nothing."""
+        self.stage.make_database("rendering", database)
+        self.stage.ours("rendering", ["include.contact_sync", "run", "--dry-run"])
 
     def _floor(self, database: str, *what: str) -> float:
         return self.stage.ours(database, ["tests.benchmark.floor", *what]).seconds
 
     def _versions_of_rows(self, database: str) -> list[Any]:
+        errors = "SELECT count(*), sum(hashtidextended(ctid, xmin::text::bigint)) FROM contact_store.sync_errors"
         with self.stage.connect(database) as connection:
-            return [connection.execute(sql(f"fingerprint_{part}")).fetchone() for part in ("accounts", "contacts")]
+            return [
+                connection.execute(query).fetchone()
+                for query in (sql("fingerprint_accounts"), sql("fingerprint_contacts"), errors)
+            ]
 
     def _add_unlinked(self, database: str, contacts: int, *, matching: float) -> None:
         """Contacts without a link, each with an e-mail address; of the last ones it is that of a Salesforce contact."""

@@ -70,7 +70,7 @@ class Stage:
             **self.base,
             **self.salesforce.environment,
             "AIRFLOW_HOME": str(self.folder / "airflow"),
-            "CONTACT_SYNC_STAGING": f"file://{self.folder / 'staging'}",
+            "CONTACT_SYNC_STAGING": f"file://{self.folder / 'staging' / database}",
             "AIRFLOW_CONN_SALESFORCE_DEFAULT": json.dumps(self.salesforce.connection),
             "AIRFLOW_CONN_CONTACTS_DB": json.dumps(self.postgres.airflow_connection(database)),
         }

@@ -101,11 +101,11 @@ def test_a_runs_result_is_what_the_store_says(store) -> None:
            VALUES ('manual__1', 'manual', '{}', 'succeeded', now(), now(), '{"read": 1}', '{"read": 2}', now())
            RETURNING id"""
     )
-    for identifier in ("003000000000001AAA", "003000000000002AAA"):
+    for identifier, opened in (("003000000000001AAA", run), ("003000000000002AAA", run), ("003000000000003AAA", 0)):
         store.execute(
             """INSERT INTO contact_store.sync_errors (part, code, level, external_id, opened_run, last_run)
                VALUES ('contacts', 'no_handle', 'contact', %s, %s, %s)""",
-            (identifier, run, run),
+            (identifier, opened, opened),
         )
 
     assert read_result(store.uri, "manual__1") == RunResult(
@@ -114,5 +114,5 @@ def test_a_runs_result_is_what_the_store_says(store) -> None:
         accounts={"read": 1},
         contacts={"read": 2},
         report_sent=True,
-        errors=[ErrorCount("contacts", "no_handle", "contact", 2, 2)],
+        errors=[ErrorCount("contacts", "no_handle", "contact", 3, 2)],
     )

@@ -1,5 +1,5 @@
 -- What a run met (new, still open) and what it closed (resolved). What was open before a run over the whole source, and
--- still after it, was met by it, even if a later run met it again.
+-- still after it, was met by it; such a run touches it only where it found it otherwise.
 SELECT
     error.id, part, code, level, external_id, salesforce_field, value, detail, holders::text AS holders,
     opened_run, opened_at, last_run, closed_run, closed_at,
@@ -14,7 +14,7 @@ WHERE
     (
         opened_run = run.id OR last_run = run.id OR closed_run = run.id
         OR (
-            opened_run < run.id AND last_run > run.id AND (closed_run IS NULL OR closed_run > run.id)
+            opened_run < run.id AND (closed_run IS NULL OR closed_run > run.id)
             AND (
                 (part = 'accounts' AND accounts_applied_at IS NOT NULL)
                 OR (part = 'contacts' AND contacts_applied_at IS NOT NULL AND window_start IS NULL)

@@ -23,24 +23,38 @@ STOPPING_CODES = [entry.code for entry in CATALOGUE.values() if entry.level is L
 """Codes of errors that stop a part or a run; all others are about records or fields and found anew by every run."""
 
 
+def open_record_errors(part: Part) -> "pa.Table":
+    """The open errors of a part's records and fields: `id` and what `part_errors` holds, `holders` as text."""
+    return read_frame(SQL(sql("open_record_errors")).format(part=Value(part)))
+
+
 def create_part_tables(cursor: psycopg.Cursor) -> None:
-    """Create, empty, the two tables that the load fills for `record_errors`; they end with its transaction."""
+    """Create, empty, the tables that the load fills for the two functions below; they end with its transaction."""
     cursor.execute(sql("create_part_errors"))
     cursor.execute(sql("create_part_read"))
 
 
-def record_errors(cursor: psycopg.Cursor, run_id: int, part: Part, *, whole_source: bool) -> None:
-    """Bring the errors of a part up to date with `pg_temp.part_errors` and `pg_temp.part_read`.
+def record_errors(cursor: psycopg.Cursor, run_id: int, part: Part, resolved: Collection[int]) -> None:
+    """Bring the errors of a part up to date after a run over the whole source.
 
-    A run over a window touches and closes only errors of the records that it read (rule 1.3).
+    Args:
+        resolved: ids of the open errors that it did not meet. Those that it met and that are not in
+            `pg_temp.part_errors` stay as they are.
     """
-    values = {"run_id": run_id, "part": part, "stopping": STOPPING_CODES}
+    cursor.execute(sql("record_errors"), {"run_id": run_id, "part": part})
+    if resolved:
+        cursor.execute(sql("close_resolved_errors"), {"run_id": run_id, "ids": list(resolved)})
+
+
+def record_errors_of_window(cursor: psycopg.Cursor, run_id: int, part: Part) -> None:
+    """Bring the errors of a part up to date after a run over a window, which met `pg_temp.part_errors`.
+
+    It touches and closes only errors of the records that it read, `pg_temp.part_read` (rule 1.3).
+    """
+    values = {"run_id": run_id, "part": part}
     cursor.execute(sql("record_errors"), values)
-    if whole_source:
-        cursor.execute(sql("close_resolved_errors"), values)
-    else:
-        cursor.execute(sql("analyze_part_read"))
-        cursor.execute(sql("close_resolved_errors_read"), values)
+    cursor.execute(sql("analyze_part_read"))
+    cursor.execute(sql("close_resolved_errors_read"), values)
 
 
 def record_run_error(

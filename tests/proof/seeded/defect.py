@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from include.contact_sync import conclude, load
+from include.contact_sync import load
 from include.contact_sync.errors import RunError, RunRefused, StoreRefused
 from include.contact_sync.store import connection, error_book, records, runs, settings_versions
 from tests.proof.conftest import Score
@@ -104,7 +104,7 @@ def every(*plants: Plant) -> Plant:
     return plant
 
 
-MODULES_WITH_STATEMENTS = (conclude, error_book, load, records, runs, settings_versions)
+MODULES_WITH_STATEMENTS = (error_book, load, records, runs, settings_versions)
 
 
 def statement(name: str, was: str, becomes: str) -> Plant:

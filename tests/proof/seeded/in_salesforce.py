@@ -89,16 +89,15 @@ def nobody_counts(original: Any) -> Any:
 
 def each_once(original: Any) -> Any:
     def snapshot(*arguments: Any) -> pa.Table:
-        records = original(*arguments)
+        records = original(*arguments).read()
         return records.filter(pa.array(~records["Id"].to_pandas().duplicated().to_numpy()))
 
     return snapshot
 
 
 def takes_what_comes(original: Any) -> Any:
-    def read_page(response: Any, fields: Any) -> Any:
-        response.headers.pop("Sforce-NumberOfRecords", None)
-        return original(response, fields)
+    def read_page(results: Any, fields: Any) -> Any:
+        return original(replace(results, announced=None), fields)
 
     return read_page
 

@@ -50,6 +50,26 @@ def worlds_in_the_store(store: Store, wanted: str | None) -> None:
         raise Broken(found)
 
 
+GIVE_AWAY = """
+    UPDATE contact_store.contact_handles AS given
+    SET contact_id = (SELECT max(id) FROM contact_store.contacts WHERE external_id IS NOT NULL),
+        origin = 'person', salesforce_field = NULL
+    FROM contact_store.sync_errors, LATERAL jsonb_to_recordset(holders) AS holder (source text, handle text)
+    WHERE (given.source, given.handle) = (holder.source, holder.handle)"""
+
+
+def worlds_in_which_handles_change_hands(store: Store, wanted: str | None) -> None:
+    """Two runs in each of some worlds; between them a person gives every handle that others wanted to one contact."""
+    for number in range(ENOUGH_BATCHES if wanted else 4):
+        world = together(batch_of_worlds(500 + number, 40))
+        fill_store(store, world)
+        run_world(world)
+        store.execute(GIVE_AWAY)
+        run_world(world)
+        if found := broken(store, world):
+            raise Broken(found)
+
+
 def worlds_in_a_store_without_keys(store: Store, wanted: str | None) -> None:
     """As a migration would leave it that forgot them: only the matching keeps handles and links apart."""
     for table, key in (
@@ -116,6 +136,18 @@ def without_the_last(original: Any) -> Any:
 
 def names_only_who_was_there(original: Any) -> Any:
     return lambda errors, *_: errors
+
+
+def leaves_holders_alone(original: Any) -> Any:
+    """Errors are the same whoever holds the handle."""
+
+    def compare(met: pa.Table, open_errors: pa.Table) -> Any:
+        place = met.schema.get_field_index("holders")
+        named = pc.index_in(load._error_keys(met), value_set=load._error_keys(open_errors))
+        holders = pc.coalesce(open_errors["holders"].combine_chunks().take(named), met["holders"])
+        return original(met.set_column(place, "holders", holders), open_errors)
+
+    return compare
 
 
 def also_the_unlinked(original: Any) -> Any:
@@ -230,6 +262,12 @@ IN_SQL: list[tuple[str, Any, Scene, str]] = [
         instead(transform, "_warnings", as_errors_of_contacts),
         worlds_in_the_store,
         "nobody is written and in error in one run",
+    ),
+    (
+        "an open error keeps the holders with whom it was opened",
+        instead(load, "compare_errors", leaves_holders_alone),
+        worlds_in_which_handles_change_hands,
+        "after a run, who collides is named with holders that hold the handle",
     ),
     (
         "holders that the run created have no name",
