@@ -81,6 +81,20 @@ def test_parts_are_put_together_in_the_order_of_their_numbers(place: Staging) ->
     assert run.exists("contacts/snapshot/part-00010")
 
 
+def test_parts_that_were_opened_stay_as_they_are_whatever_is_written_in_their_place(place: Staging) -> None:
+    run = place.run(7)
+    run.write_part("contacts/snapshot", 0, ROWS)
+    run.write_part("contacts/snapshot", 1, ROWS.slice(1))
+    parts = run.open_parts("contacts/snapshot")
+    run.write_part("contacts/snapshot", 0, ROWS.slice(0, 0))
+    whole = pa.concat_tables([ROWS, ROWS.slice(1)])
+    assert parts["Account.Name"].equals(whole["Account.Name"])
+    run.remove()
+    assert parts.schema.equals(ROWS.schema)
+    assert parts.read().equals(whole)
+    assert parts.read(["Id"]).equals(whole.select(["Id"]))
+
+
 def test_an_empty_part_takes_the_same_path(place: Staging) -> None:
     run = place.run(7)
     run.write_part("contacts/snapshot", 0, ROWS.slice(0, 0))
