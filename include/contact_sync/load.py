@@ -422,15 +422,19 @@ def _write_errors(
 
 
 def compare_errors(met: pa.Table, open_errors: pa.Table) -> tuple[pa.Table, pa.Array]:
-    """The errors that a run over the whole source met and that are not open as they are, and the ids of the open ones it did not meet.
+    """Which errors a run over the whole source has to write, and the ids of the open ones that it did not meet.
 
-    Nearly all are open as they are on an ordinary night. One that several rows of `met` tell together counts as another.
+    What is open as it was met need not be written: nearly all, on an ordinary night. What several rows tell together is.
+
+    Args:
+        met: in the shape of `ERRORS_SCHEMA`, of one part.
+        open_errors: as `error_book.open_record_errors` reads them.
     """
     keys, open_keys = (_error_keys(errors) for errors in (met, open_errors))
     place = pc.index_in(keys, value_set=open_keys)
     times = np.bincount(place.drop_null().to_numpy(), minlength=open_errors.num_rows)
     differs = pc.fill_null(pc.not_equal(pa.array(times).take(place), 1), True)
-    for name in ("level", "value", "detail", "holders"):
+    for name in ("value", "detail", "holders"):
         stands = open_errors[name].combine_chunks().take(place)
         differs = pc.or_(differs, differ(met[name].combine_chunks(), stands))
     return met.filter(differs), open_errors["id"].filter(pa.array(times == 0))
