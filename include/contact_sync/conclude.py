@@ -149,11 +149,10 @@ def _record_accounts_sync_failed(connection: psycopg.Connection, run: Run, unfin
 def record_run_error(
     connection: psycopg.Connection, run: Run, part: Literal["run", "accounts", "contacts"], error: RunError
 ) -> None:
-    """Record what stopped a part; of a dry run, which writes nothing else, in its own record."""
-    if run.dry_run:
-        failure = {"part": part, "code": error.code, "detail": error.detail or None}
-        runs.record_step(connection, run.id, f"{part}{_FAILURE}", failure)
-    else:
+    """Record what stopped a part, in the run's own record and, but for a dry run, which writes nothing else, as an error."""
+    failure = {"part": part, "code": error.code, "detail": error.detail or None}
+    runs.record_step(connection, run.id, f"{part}{_FAILURE}", failure)
+    if not run.dry_run:
         error_book.record_run_error(connection, run.id, part, error)
 
 

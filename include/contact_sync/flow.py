@@ -336,9 +336,9 @@ def _transform(step: _Step, columns: Columns, extraction: Receipt) -> CleanRecor
 
 
 def _read_earlier(step: _Step, columns: Columns) -> Earlier | None:
-    """What the last run over the whole source was sent and read. It only saves time.
+    """What the last run over the whole source was sent and read.
 
-    None where it is gone or damaged, was read in another way, or was not read from what stands beside it.
+    None where there is none, or where it was read in another way or not from what stands beside it.
     """
     with connect() as connection:
         run_id = runs.last_whole_transform(connection, step.run.id, step.name)
@@ -346,17 +346,13 @@ def _read_earlier(step: _Step, columns: Columns) -> Earlier | None:
         return None
     staging = Staging.from_environment().run(run_id)
     folder = f"{columns.part}/snapshot"
-    try:
-        checksum = staging.checksum(folder)  # before the files are read, so that those of another snapshot do not fit
-        clean = _read_tables(staging, f"{columns.part}/clean", CleanRecords)
-        if not comes_from(clean, origin(columns, checksum)):
-            log.info("What run %d read was read in another way, everything is read anew", run_id)
-            return None
-        earlier = Earlier(staging.open_parts(folder), clean)
-        return earlier if staging.checksum(folder) == checksum else None
-    except (RunRefused, OSError, ValueError, pa.ArrowException) as lost:
-        log.info("What run %d read cannot be used, everything is read anew: %s", run_id, lost)
+    checksum = staging.checksum(folder)  # before the files are read, so that those of another snapshot do not fit
+    clean = _read_tables(staging, f"{columns.part}/clean", CleanRecords)
+    if not comes_from(clean, origin(columns, checksum)):
+        log.info("What run %d read was read in another way, everything is read anew", run_id)
         return None
+    earlier = Earlier(staging.open_parts(folder), clean)
+    return earlier if staging.checksum(folder) == checksum else None
 
 
 def _plan(step: _Step, columns: Columns, clean: CleanRecords) -> PlannedPart:

@@ -87,6 +87,8 @@ def apply_plan(
     """
     with _named_refusals(columns.part), connect() as connection, connection.cursor() as cursor:
         runs.begin_apply(cursor, run_id)
+        # Before anything is locked: what another session reads could wait for a lock that its holder never gives up.
+        open_errors = error_book.open_record_errors(columns.part.value) if whole_source else None
         _lock_tables(connection, columns.part)
         plan = planned.plan
         if read_fingerprint() != planned.fingerprint:
@@ -94,7 +96,7 @@ def apply_plan(
             plan = judge_again()
         _refuse_unbalanced(plan, clean)
         created_ids = _write_records(cursor, run_id, clean, columns, plan)
-        _write_errors(cursor, run_id, clean, columns, plan, field_errors, created_ids, whole_source=whole_source)
+        _write_errors(cursor, run_id, clean, columns, plan, field_errors, created_ids, open_errors)
         counts = plan.counts()
         runs.mark_applied(cursor, run_id, columns.part.value, counts)
     return counts
@@ -403,28 +405,29 @@ def _write_errors(
     plan: Plan,
     field_errors: pa.Table,
     created_ids: Ids,
-    *,
-    whole_source: bool,
+    open_errors: pa.Table | None,
 ) -> None:
+    """Record the errors of the part; `open_errors` are those that were open, None after a run over a window."""
     errors = _with_created_holders(plan.errors.select(ERRORS_SCHEMA.names), clean, columns, created_ids)
     met = pa.concat_tables([errors, clean.warnings, field_errors])
     error_book.create_part_tables(cursor)
-    if whole_source:
-        differing, resolved = compare_errors(met, error_book.open_record_errors(columns.part.value))
+    if open_errors is not None:
+        differing, resolved = compare_errors(met, open_errors)
         _copy(cursor, "pg_temp.part_errors", [differing])
         error_book.record_errors(cursor, run_id, columns.part.value, resolved.to_pylist())
+        error_book.close_run_errors(cursor, run_id, columns.part.value)
     else:
         _copy(cursor, "pg_temp.part_errors", [met])
         _copy(cursor, "pg_temp.part_read", [clean.records.select(["external_id"])])
         error_book.record_errors_of_window(cursor, run_id, columns.part.value)
-    # A window says nothing about the size of the whole source (rule 1.3).
-    error_book.close_run_errors(cursor, run_id, columns.part.value, () if whole_source else ("too_many_contacts",))
+        # A window says nothing about the size of the whole source (rule 1.3).
+        error_book.close_run_errors(cursor, run_id, columns.part.value, ("too_many_contacts",))
 
 
 def compare_errors(met: pa.Table, open_errors: pa.Table) -> tuple[pa.Table, pa.Array]:
     """Which errors a run over the whole source has to write, and the ids of the open ones that it did not meet.
 
-    What is open as it was met need not be written: nearly all, on an ordinary night. What several rows tell together is.
+    What is open as it was met need not be written: nearly all, on an ordinary night.
 
     Args:
         met: in the shape of `ERRORS_SCHEMA`, of one part.
@@ -432,12 +435,12 @@ def compare_errors(met: pa.Table, open_errors: pa.Table) -> tuple[pa.Table, pa.A
     """
     keys, open_keys = (_error_keys(errors) for errors in (met, open_errors))
     place = pc.index_in(keys, value_set=open_keys)
-    times = np.bincount(place.drop_null().to_numpy(), minlength=open_errors.num_rows)
-    differs = pc.fill_null(pc.not_equal(pa.array(times).take(place), 1), True)
+    differs = pc.is_null(place)
     for name in ("value", "detail", "holders"):
         stands = open_errors[name].combine_chunks().take(place)
         differs = pc.or_(differs, differ(met[name].combine_chunks(), stands))
-    return met.filter(differs), open_errors["id"].filter(pa.array(times == 0))
+    to_write = pc.is_in(keys, value_set=keys.filter(differs))  # also the rows that tell one error together with these
+    return met.filter(to_write), open_errors["id"].filter(pc.invert(pc.is_in(open_keys, value_set=keys)))
 
 
 def _error_keys(errors: pa.Table) -> pa.Array:

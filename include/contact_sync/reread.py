@@ -5,6 +5,7 @@ code and its libraries. So the outcome is that of transforming the whole snapsho
 record is as it was the night before.
 """
 
+import logging
 import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +22,15 @@ import pyarrow.compute as pc
 from include.contact_sync import columns as columns_module
 from include.contact_sync import phones, settings, transform
 from include.contact_sync.columns import SOURCE_ORDER, Columns
+from include.contact_sync.errors import RunRefused
 from include.contact_sync.transform import READERS, CleanRecords, Snapshot
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Origin = dict[bytes, bytes]
 """Who read values, and from which snapshot; it stands in the schema of each table of clean records."""
+
+log = logging.getLogger(__name__)
 
 NONE = -1
 MOST_DIFFERING = 0.1
@@ -73,10 +77,14 @@ def transform_what_differs(
     """What `transform` makes of the snapshot, and how many of its records had to be read for that.
 
     Args:
-        read_earlier: gives what the same reader read earlier; None where there is nothing. Asked for here, so that it
-            is gone, and its memory free, before everything else is read.
+        read_earlier: gives what the same reader read earlier; None where there is nothing. It only saves time: where it
+            is gone or damaged, everything is read. Asked for here, so that its memory is free before that.
     """
-    known = _Known.of(snapshot, read_earlier())
+    try:
+        known = _Known.of(snapshot, read_earlier())
+    except (RunRefused, OSError, ValueError, pa.ArrowException) as lost:
+        log.info("What was read earlier cannot be used, everything is read anew: %s", lost)
+        known = None
     if known is None:
         clean = transform.transform(snapshot, columns)
         return clean, clean.records.num_rows

@@ -166,7 +166,7 @@ class RunStaging:
 
 @dataclass(frozen=True)
 class StagedParts:
-    """Several files as one table. What it is asked for it reads anew each time, so that it is never there as a whole."""
+    """Several files as one table, of which only what is asked for is read, each time anew."""
 
     _contents: list[pa.Buffer]
 

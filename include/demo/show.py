@@ -61,7 +61,7 @@ def _progress_line(task: TaskState) -> str:
 
 @dataclass(frozen=True)
 class ErrorCount:
-    """How many errors of one code a run found, and how many of them no run before it had."""
+    """How many errors of one code are open after a run, and how many of them no run before it had."""
 
     part: str
     code: str

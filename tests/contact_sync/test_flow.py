@@ -759,6 +759,16 @@ def test_a_report_says_what_its_run_found_also_after_a_later_run(organisation: S
     assert [outline(conclude_run(concluded.run.id)) for concluded in (first, second, empty)] == told
 
 
+def test_a_report_says_what_stopped_its_run_also_after_later_runs_that_it_stopped(
+    organisation: Simulator, store: Store
+) -> None:
+    gone = settings_with(contacts={"source": {"list_view": "00B000000000001"}})
+    stopped = [sync(gone) for _ in range(3)]
+    told = [outline(concluded) for concluded in stopped]
+    assert [errors["csv"].count(b"list_view_not_found") for errors in told] == [1, 1, 1]
+    assert [outline(conclude_run(concluded.run.id)) for concluded in stopped] == told
+
+
 def outline(concluded: RunReport) -> dict[str, Any]:
     mail = concluded.mail(tries=3)
     return {part: mail[part] for part in ("subject", "csv", "key")}

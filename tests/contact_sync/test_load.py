@@ -2,7 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 
 import pyarrow as pa
@@ -335,6 +337,36 @@ def test_an_error_of_the_run_is_closed_by_the_next_run_that_gets_through(store: 
     assert store.execute("SELECT code, closed_run IS NOT NULL FROM contact_store.sync_errors") == [
         ("list_view_not_found", True)
     ]
+
+
+def test_who_holds_the_errors_and_then_wants_contacts_is_waited_for_before_anything_is_locked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL sees no circle between two sessions of the load and one of somebody else's."""
+    world = together(batch_of_worlds(3, 20))
+    fill_store(store, world)
+    reads, lock_tables, read_errors = Event(), load_module._lock_tables, error_book.open_record_errors
+
+    def read(part: Any) -> pa.Table:
+        reads.set()
+        return read_errors(part)
+
+    def lock(connection: Any, part: Part) -> None:
+        steps.append("locked")
+        lock_tables(connection, part)
+
+    monkeypatch.setattr(error_book, "open_record_errors", read)
+    monkeypatch.setattr(load_module, "_lock_tables", lock)
+    steps: list[str] = []
+    with store.connect() as person, ThreadPoolExecutor(1) as others:
+        person.execute("LOCK TABLE contact_store.sync_errors IN ACCESS EXCLUSIVE MODE")
+        run = others.submit(run_world, world)
+        assert reads.wait(20)
+        person.execute("UPDATE contact_store.contacts SET description = description")
+        steps.append("edited")
+        person.commit()
+        run.result(20)
+    assert steps == ["edited", "locked"]
 
 
 def test_rule_6_5_a_contact_says_when_it_was_last_synced(store: Store) -> None:

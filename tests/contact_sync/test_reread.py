@@ -170,6 +170,35 @@ def test_where_much_differs_all_is_read(monkeypatch: pytest.MonkeyPatch) -> None
         assert_like_reading_all(found, sent, COLUMNS)
 
 
+class Torn:
+    """A snapshot of which a column cannot be read."""
+
+    def __init__(self, snapshot: pa.Table) -> None:
+        self.snapshot, self.schema = snapshot, snapshot.schema
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        if name == "Name":
+            raise OSError("Invalid IPC stream")
+        return self.snapshot[name]
+
+
+@pytest.mark.parametrize("fault", [RunRefused("gone"), OSError("gone"), pa.ArrowInvalid("damaged"), None])
+def test_where_what_was_read_before_cannot_be_had_all_is_read(
+    fault: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+
+    def read_earlier() -> Earlier:
+        if fault is not None:
+            raise fault
+        return Earlier(Torn(snapshot(PEOPLE)), transform(snapshot(PEOPLE), COLUMNS))
+
+    found, read = transform_what_differs(snapshot(PEOPLE), COLUMNS, read_earlier)
+    assert read == len(PEOPLE)
+    assert_like_reading_all(found, snapshot(PEOPLE), COLUMNS)
+    assert f"everything is read anew: {fault or 'Invalid IPC stream'}" in caplog.text
+
+
 def test_text_that_may_be_too_much_for_one_array_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     before, longer = earlier(PEOPLE), PEOPLE | {ZOE: ("001", None, "z@x.org", None, "x" * 3000, None)}
     monkeypatch.setattr(reread.transform, "MOST_TEXT", 5000)

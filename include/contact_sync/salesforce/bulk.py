@@ -1,7 +1,8 @@
 """A query by Bulk API 2.0: one job, polled until Salesforce has collected the records, then pages of CSV.
 
 While one page is read and worked on the next is under way. Each page is checked against the number of records in its
-header and asked for again when it is damaged. The job is deleted at the end, whatever the end was: its result holds
+header and asked for again when it is damaged, and then the next one too, since where it begins was said by the damaged
+one. The job is deleted at the end, whatever the end was: its result holds
 personal data, which Salesforce would keep for seven days.
 """
 
@@ -108,6 +109,7 @@ def _read_results(
     session: Session, job: str, fields: Sequence[str], records: int, progress: Progress
 ) -> Generator[Page]:
     received = 0
+    begun: set[str | None] = set()
     start = _Portion(None, session.pace.first_page_rows)
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="salesforce-results") as ahead:
         under_way = ahead.submit(_fetch, session, job, start, _receive)
@@ -115,6 +117,8 @@ def _read_results(
         while portion:
             results = _awaited(under_way, session.pace.report_seconds, progress, received, records)
             following = _following(portion, results, session.pace)
+            if following and following.locator in begun:
+                raise Damaged("the pages lead in a circle")
             if following:
                 under_way = ahead.submit(_fetch, session, job, following, _receive)
             try:
@@ -124,6 +128,7 @@ def _read_results(
                 under_way = ahead.submit(_fetch, session, job, portion, partial(_receive_sound, fields=fields))
                 continue
             received += table.num_rows
+            begun.add(portion.locator)
             portion = following
             yield Page(table, records, len(results.content))
 

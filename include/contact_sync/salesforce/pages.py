@@ -44,7 +44,7 @@ def balanced(pages: Generator[Page]) -> Generator[Page]:
     """The same pages, as long as they add up to what Salesforce announced, each record once (rule 6.4).
 
     Raises:
-        Damaged: they do not; too many are noticed at once, so that a circle of pages ends.
+        Damaged: they do not; too many are noticed at once.
     """
     received, announced = 0, 0
     ids: list[pa.ChunkedArray] = []

@@ -1,5 +1,6 @@
 -- What a run met (new, still open) and what it closed (resolved). What was open before a run over the whole source, and
--- still after it, was met by it; such a run touches it only where it found it otherwise.
+-- still after it, was met by it; such a run writes it only where it found it otherwise. What was open before a run over a
+-- window is told as long as no later run writes it: which records such a run read is not kept.
 SELECT
     error.id, part, code, level, external_id, salesforce_field, value, detail, holders::text AS holders,
     opened_run, opened_at, last_run, closed_run, closed_at,
@@ -18,6 +19,7 @@ WHERE
             AND (
                 (part = 'accounts' AND accounts_applied_at IS NOT NULL)
                 OR (part = 'contacts' AND contacts_applied_at IS NOT NULL AND window_start IS NULL)
+                OR run.steps -> (part || '_failed') ->> 'code' = code
             )
         )
     )

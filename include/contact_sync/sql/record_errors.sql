@@ -1,5 +1,5 @@
--- Opens the errors of a part that are new and writes down anew those that are open already. One record may collect the same code for the
--- same field twice (the field feeds two of ours): that is one error whose detail says both.
+-- Opens the errors of a part that are new and writes down anew those that are open already. One record may collect the
+-- same code for the same field twice (the field feeds two of ours): that is one error whose detail says both.
 INSERT INTO contact_store.sync_errors AS known
     (part, code, level, external_id, salesforce_field, value, detail, holders, opened_run, last_run)
 SELECT

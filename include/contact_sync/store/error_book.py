@@ -1,6 +1,6 @@
 """Keeps the errors from run to run: opened, still open, closed by themselves (rule 7, last paragraph).
 
-`record_errors` and `close_run_errors` belong to the transaction of a part's load; an error that stopped a run is
+`record_errors`, `record_errors_of_window` and `close_run_errors` belong to the transaction of a part's load; an error that stopped a run is
 recorded in a short transaction of its own, after the load was rolled back. Which errors there are is decided by
 `transform` and `match`; how they are told is `report`'s business.
 """

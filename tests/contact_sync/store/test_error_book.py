@@ -50,9 +50,14 @@ class Book:
         part: runs.Part = "contacts",
         read: Iterable[str] | None = None,
         still: Iterable[str] = (),
+        is_backfill: bool = False,
     ) -> int:
         """A run that got through a part; `read` is what a window's run read. Returns the run's id."""
-        window = None if read is None else (datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC))
+        window = (
+            None
+            if read is None and not is_backfill
+            else (datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC))
+        )
         run = self.start_run(f"manual__{next(NUMBERS)}", window=window)
         met = pa.Table.from_pylist([*errors], schema=ERRORS_SCHEMA)
         with self.connection.transaction(), self.connection.cursor() as cursor:
@@ -131,6 +136,7 @@ def test_an_error_that_is_still_open_as_it_was_is_not_written(book: Book, store:
         error("no_handle", BOB),
         error("invalid_value", BOB, "X__c", value="", detail=odd),
         error("field_not_found", None, "Y__c"),
+        *[error("invalid_value", EVE, "Z__c", value="?")] * 2,  # the field feeds two of ours
     ]
     versions = "SELECT xmin::text, ctid::text, * FROM contact_store.sync_errors ORDER BY id"
     book.run(errors)
@@ -216,6 +222,15 @@ def test_a_part_touches_only_its_own_errors(book: Book) -> None:
     assert book.told(contacts) == [("no_handle", ANN, "new")]
     accounts = book.run(part="accounts")
     assert book.told(accounts) == [("domain_taken", "001000000000001AAA", "resolved")]
+
+
+def test_a_run_over_a_window_that_met_all_errors_of_the_accounts_says_so_also_after_later_runs(book: Book) -> None:
+    """Accounts are always read whole (rule 1.3)."""
+    first = book.run([error("domain_taken", "001000000000001AAA", "Website")], part="accounts")
+    window = book.run([error("domain_taken", "001000000000001AAA", "Website")], part="accounts", is_backfill=True)
+    book.run([error("domain_taken", "001000000000001AAA", "Website", value="acme.com")], part="accounts")
+    assert book.told(first) == [("domain_taken", "001000000000001AAA", "new")]
+    assert book.told(window) == [("domain_taken", "001000000000001AAA", "still_open")]
 
 
 def test_a_part_that_failed_touches_no_error_of_its_records(book: Book, store: Store) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from include.contact_sync import conclude, extract, flow, load
+from include.contact_sync import conclude, extract, flow
 from include.contact_sync.salesforce import soql
 from include.contact_sync.staging import Staging
 from include.contact_sync.store import error_book, runs
@@ -156,7 +156,7 @@ DEFECTS = [
     Defect(
         "a backfill closes errors of what it did not read (1.3)",
         Invariant.SILENT_WINDOWS,
-        instead(load, "_write_errors", as_of_the_whole_source),
+        instead(flow, "apply_plan", as_of_the_whole_source),
         LIST_VIEW,
         CLOSED,
     ),
