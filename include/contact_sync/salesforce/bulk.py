@@ -12,10 +12,12 @@ import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import requests
@@ -31,8 +33,10 @@ Progress = Callable[[str], None]
 log = logging.getLogger(__name__)
 
 _LAST_LOCATOR = "null"
-_BLOCK = 16 * 1024 * 1024
-"""The parser wants a whole record in one block; an organisation's largest possible record is smaller than this."""
+_BLOCKS = (2 * 1024 * 1024, 16 * 1024 * 1024)
+"""Bytes that are parsed at once. The parser wants a whole record in one block: nearly every record is smaller than the first,
+and an organisation's largest possible one smaller than the second."""
+_QUOTE = ord('"')
 
 
 @dataclass(frozen=True)
@@ -193,14 +197,15 @@ def read_csv(content: bytes, fields: Sequence[str]) -> pa.Table:
         Damaged: the page is cut off, not CSV, or has other columns than were asked for.
     """
     content = content.replace(b"\0", b"")
-    if not content.endswith((b"\n", b'"')) or content.count(b'"') % 2:
+    quotes = np.count_nonzero(np.frombuffer(content, dtype=np.uint8) == _QUOTE)
+    if not content.endswith((b"\n", b'"')) or quotes % 2:
         raise Damaged("a page is cut off")
     if _header(content) != [field.lower() for field in fields]:
         raise Damaged("a page has other columns than were asked for")
-    try:
-        return finished(_parse(content, fields), fields)
-    except pa.ArrowInvalid as invalid:
-        raise Damaged("a page is not the CSV it should be") from invalid
+    for block in _BLOCKS:
+        with suppress(pa.ArrowInvalid):
+            return finished(_parse(content, fields, block), fields)
+    raise Damaged("a page is not the CSV it should be")
 
 
 def _header(content: bytes) -> list[str]:
@@ -208,10 +213,10 @@ def _header(content: bytes) -> list[str]:
     return [name.lower() for name in next(csv.reader([line.rstrip("\r")]), [])]
 
 
-def _parse(content: bytes, fields: Sequence[str]) -> pa.Table:
+def _parse(content: bytes, fields: Sequence[str], block: int) -> pa.Table:
     return pyarrow.csv.read_csv(
         pa.BufferReader(content),
-        read_options=pyarrow.csv.ReadOptions(block_size=_BLOCK, column_names=list(fields), skip_rows=1),
+        read_options=pyarrow.csv.ReadOptions(block_size=block, column_names=list(fields), skip_rows=1),
         parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True),
         convert_options=pyarrow.csv.ConvertOptions(
             column_types=dict.fromkeys(fields, pa.string()),

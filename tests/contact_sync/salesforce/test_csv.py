@@ -35,6 +35,16 @@ def test_rule_3_7_text_arrives_exactly_as_it_was_sent(value: str) -> None:
     assert table.num_rows == 2
 
 
+@pytest.mark.parametrize("megabytes", [1, 3, 12])
+def test_a_record_may_be_larger_than_what_is_parsed_at_once(megabytes: int) -> None:
+    long = 'line\n""quoted""' * (megabytes * 65_536)
+    rows = [f'"{ID}","{number}","x"' for number in range(50_000)]
+    table = read_csv(page(*rows, f'"{ID}","{long}","y"', *rows), FIELDS)
+    assert table.num_rows == 100_001
+    assert table["LastName"][50_000].as_py() == long.replace('""', '"')
+    assert table["LastName"].to_pylist()[50_001:] == [str(number) for number in range(50_000)]
+
+
 def test_an_empty_value_is_null_whether_it_is_quoted_or_not() -> None:
     table = read_csv(page(f'"{ID}","",'), FIELDS)
     assert table.to_pylist() == [{"Id": ID, "LastName": None, "Account.Name": None}]
