@@ -458,8 +458,9 @@ def _with_created_holders(errors: pa.Table, clean: CleanRecords, columns: Column
     has_unnamed = pc.match_substring(texts, f'"{key}": null,')  # within a value the quotes are escaped
     found = [json.loads(text) for text in texts.filter(has_unnamed).to_pylist()]
     unnamed = pa.array({h["external_id"] for holders in found for h in holders if h[key] is None}, pa.string())
-    places = pc.index_in(unnamed, clean.records["external_id"].combine_chunks()).to_pylist()
-    ids = {name: int(created_ids[place]) for name, place in zip(unnamed.to_pylist(), places, strict=True)}
+    rows = pc.indices_nonzero(pc.is_in(clean.records["external_id"], value_set=unnamed))
+    names = clean.records["external_id"].take(rows).to_pylist()
+    ids = dict(zip(names, created_ids[rows.to_numpy()].tolist(), strict=True))
     named = [
         [{**h, key: h[key] if h[key] is not None else ids[h["external_id"]]} for h in holders] for holders in found
     ]

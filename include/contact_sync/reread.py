@@ -88,22 +88,19 @@ def transform_what_differs(
     if known is None:
         clean = transform.transform(snapshot, columns)
         return clean, clean.records.num_rows
-    if len(known.differing) == 0 and known.kept.all():
+    if not known.differs.any() and known.kept.all():
         return known.clean, 0
-    rows = pa.array(known.differing)
-    differing = transform.transform(
-        pa.table([snapshot[name].take(rows) for name in snapshot.schema.names], schema=snapshot.schema), columns
-    )
+    differing = transform.transform(_filter(snapshot, known.differs), columns)
     return _put_together(known.clean, known.kept, differing, columns), differing.records.num_rows
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What is known of a snapshot: `kept` are the rows of `clean.records` that hold, `differing` rows must be read."""
+    """What is known of a snapshot: which rows of `clean.records` hold, and which of the snapshot must be read."""
 
     clean: CleanRecords
     kept: Bools
-    differing: Ints
+    differs: Bools
 
     @classmethod
     def of(cls, snapshot: Snapshot, earlier: Earlier | None) -> "_Known | None":
@@ -122,7 +119,14 @@ class _Known:
             return None
         held = np.zeros(len(ids_before), dtype=bool)
         held[is_same if place is None else place.filter(pa.array(is_same)).to_numpy()] = True
-        return cls(earlier.clean, held[rows_before.to_numpy()], np.flatnonzero(~is_same))
+        return cls(earlier.clean, held[rows_before.to_numpy()], ~is_same)
+
+
+def _filter(snapshot: Snapshot, rows: Bools) -> pa.Table:
+    """Some rows; columns are read at the same time."""
+    names, chosen = snapshot.schema.names, pa.array(rows)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="filter") as readers:
+        return pa.table([*readers.map(lambda name: snapshot[name].filter(chosen), names)], schema=snapshot.schema)
 
 
 def _is_too_large(column: pa.ChunkedArray) -> bool:
@@ -200,12 +204,24 @@ def _in_order(
 
 
 def _take(tables: Sequence[pa.Table], rows: Ints) -> pa.Table:
-    """Rows of two tables, one below the other; columns are taken at the same time."""
-    chosen = pa.array(rows)
+    """Rows of two tables, one below the other; columns are taken at the same time.
+
+    Where every row of the first table stays in its place or gives it to one of the second, most columns are as they were.
+    """
+    first, second = tables
+    is_replaced = rows != np.arange(len(rows))
+    replacing = rows[is_replaced] - len(first)
+    all_stay_in_place = len(rows) == len(first) and bool((replacing >= 0).all())
 
     def take(name: str) -> pa.Array:
-        column = pa.chunked_array([chunk for table in tables for chunk in table[name].chunks], tables[0][name].type)
-        return column.combine_chunks().take(chosen)
+        if all_stay_in_place:
+            before, new = first[name].combine_chunks(), second[name].combine_chunks().take(pa.array(replacing))
+            if before.filter(pa.array(is_replaced)).cast(pa.string()) == new.cast(pa.string()):
+                return before
+            if not pa.types.is_dictionary(before.type):
+                return pc.replace_with_mask(before, pa.array(is_replaced), new)
+        column = pa.chunked_array([*first[name].chunks, *second[name].chunks], first[name].type)
+        return column.combine_chunks().take(pa.array(rows))
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="take") as readers:
         names = tables[0].column_names
