@@ -359,6 +359,7 @@ def test_who_holds_the_errors_and_then_wants_contacts_is_waited_for_before_anyth
     monkeypatch.setattr(load_module, "_lock_tables", lock)
     steps: list[str] = []
     with store.connect() as person, ThreadPoolExecutor(1) as others:
+        person.execute("SET lock_timeout = '10s'")
         person.execute("LOCK TABLE contact_store.sync_errors IN ACCESS EXCLUSIVE MODE")
         run = others.submit(run_world, world)
         assert reads.wait(20)

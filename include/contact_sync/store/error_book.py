@@ -1,8 +1,8 @@
 """Keeps the errors from run to run: opened, still open, closed by themselves (rule 7, last paragraph).
 
-`record_errors`, `record_errors_of_window` and `close_run_errors` belong to the transaction of a part's load; an error that stopped a run is
-recorded in a short transaction of its own, after the load was rolled back. Which errors there are is decided by
-`transform` and `match`; how they are told is `report`'s business.
+`record_errors`, `record_errors_of_window` and `close_run_errors` belong to the transaction of a part's load; an error
+that stopped a run is recorded in a short transaction of its own, after the load was rolled back. Which errors there are
+is decided by `transform` and `match`; how they are told is `report`'s business.
 """
 
 from collections.abc import Collection
@@ -29,7 +29,7 @@ def open_record_errors(part: Part) -> "pa.Table":
 
 
 def create_part_tables(cursor: psycopg.Cursor) -> None:
-    """Create, empty, the tables that the load fills for the two functions below; they end with its transaction."""
+    """Create, empty, the tables that the load fills for `record_errors` and `record_errors_of_window`; they end with its transaction."""
     cursor.execute(sql("create_part_errors"))
     cursor.execute(sql("create_part_read"))
 
