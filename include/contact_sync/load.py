@@ -16,19 +16,19 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 from psycopg import sql as compose
 
+from include.contact_sync.arrays import Ints, differ, join_present, json_strings, one_piece, wrapped
 from include.contact_sync.columns import Columns, Part
 from include.contact_sync.errors import RetryableError, StoreRefused, StoreUnavailable
-from include.contact_sync.plan import Plan, differ
+from include.contact_sync.plan import Plan
 from include.contact_sync.store import error_book, runs
 from include.contact_sync.store.connection import connect, sql
-from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords, join_present, json_strings, wrapped
+from include.contact_sync.transform import ERRORS_SCHEMA, CleanRecords
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,6 @@ LOCKED_TABLES = {
 ROWS_PER_COPY = 50_000
 ROWS_PER_PORTION = 100_000
 
-Ids = npt.NDArray[np.int64]
 JsonTexts = dict[Any, Any]
 
 MANY_HANDLES = 100_000
@@ -120,8 +119,8 @@ def _refuse_unbalanced(plan: Plan, clean: CleanRecords) -> None:
     """Rule 6.4: every record that was read has exactly one outcome."""
     counts = plan.counts()
     outcomes = sum(count for outcome, count in counts.items() if outcome != "read")
-    ids = clean.records["external_id"].combine_chunks()
-    same_ids = plan.outcomes["external_id"].combine_chunks().equals(ids)
+    ids = one_piece(clean.records["external_id"])
+    same_ids = one_piece(plan.outcomes["external_id"]).equals(ids)
     each_once = pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py()  # they are in order
     if not same_ids or not each_once or outcomes != counts["read"]:
         raise RetryableError("not_balanced", f"{clean.records.num_rows} records were read, {outcomes} have an outcome")
@@ -159,7 +158,7 @@ def _locked_by_others(connection: psycopg.Connection, tables: list[str]) -> str 
 # ------------------------------------------------------------------------------------------------------- records
 
 
-def _write_records(cursor: psycopg.Cursor, run_id: int, clean: CleanRecords, columns: Columns, plan: Plan) -> Ids:
+def _write_records(cursor: psycopg.Cursor, run_id: int, clean: CleanRecords, columns: Columns, plan: Plan) -> Ints:
     """Write every change of the plan; returns the id of each created record at its row in the clean records, else 0."""
     keys_are_off = columns.part is Part.CONTACTS and _take_off_keys(cursor, plan)
     created_ids = _new_ids(cursor, clean, columns.part, plan)
@@ -205,7 +204,7 @@ def _take_off_keys(cursor: psycopg.Cursor, plan: Plan) -> bool:
     return True
 
 
-def _new_ids(cursor: psycopg.Cursor, clean: CleanRecords, part: Part, plan: Plan) -> Ids:
+def _new_ids(cursor: psycopg.Cursor, clean: CleanRecords, part: Part, plan: Plan) -> Ints:
     """An id for each record that is created, consecutive ones that nobody else will get; 0 for all other records."""
     ids = np.zeros(clean.records.num_rows, dtype=np.int64)
     created = plan.writes["record"].filter(pc.equal(plan.writes["outcome"], "created")).to_numpy()
@@ -221,9 +220,9 @@ def _new_ids(cursor: psycopg.Cursor, clean: CleanRecords, part: Part, plan: Plan
     return ids
 
 
-def _filled_ids(rows: pa.Table, created_ids: Ids) -> pa.Array:
+def _filled_ids(rows: pa.Table, created_ids: Ints) -> pa.Array:
     """The `id` of each row; that of the created record where there is none."""
-    return pc.coalesce(rows["id"].combine_chunks(), pa.array(created_ids[rows["record"].to_numpy()], pa.int64()))
+    return pc.coalesce(one_piece(rows["id"]), pa.array(created_ids[rows["record"].to_numpy()], pa.int64()))
 
 
 def _insert_records(cursor: psycopg.Cursor, clean: CleanRecords, columns: Columns, writes: pa.Table) -> None:
@@ -301,7 +300,7 @@ def _release_handles(cursor: psycopg.Cursor, part: Part, released: pa.Table) -> 
         _expect(cursor, released.num_rows, "released handles")
 
 
-def _give_handles(cursor: psycopg.Cursor, part: Part, handles: pa.Table, created_ids: Ids) -> None:
+def _give_handles(cursor: psycopg.Cursor, part: Part, handles: pa.Table, created_ids: Ints) -> None:
     is_contacts = part is Part.CONTACTS
     regiven = handles.filter(pc.invert(handles["is_new"]))
     if regiven.num_rows:
@@ -318,7 +317,7 @@ def _give_handles(cursor: psycopg.Cursor, part: Part, handles: pa.Table, created
     _copy(cursor, "contact_store.contact_handles" if is_contacts else "contact_store.account_domains", portions)
 
 
-def _new_handles(part: Part, new: pa.Table, created_ids: Ids) -> pa.Table:
+def _new_handles(part: Part, new: pa.Table, created_ids: Ints) -> pa.Table:
     is_contacts = part is Part.CONTACTS
     rows = {
         "contact_id" if is_contacts else "account_id": _filled_ids(new, created_ids),
@@ -367,28 +366,26 @@ def _changed_values(columns: Columns, writes: pa.Table, outcomes: pa.Table) -> t
     old: JsonTexts = {}
     new: JsonTexts = {}
     moved = pc.fill_null(pc.not_equal(outcomes["external_id"], writes["old_external_id"]), True)
-    old["external_id"] = _only_where(moved, json_strings(writes["old_external_id"].combine_chunks()))
-    new["external_id"] = _only_where(moved, json_strings(outcomes["external_id"].combine_chunks()))
+    old["external_id"] = _only_where(moved, json_strings(one_piece(writes["old_external_id"])))
+    new["external_id"] = _only_where(moved, json_strings(one_piece(outcomes["external_id"])))
     if columns.part is Part.CONTACTS:
         for values, name in ((old, "old_account_id"), (new, "account_id")):
             values["account_id"] = _only_where(writes["changed account_id"], writes[name].cast(pa.string()))
     for field in columns.fields:
         is_json = field.custom_field is not None or field.name == "links"
         for values, name in ((old, f"old {field.name}"), (new, field.name)):
-            text = writes[name].combine_chunks()
+            text = one_piece(writes[name])
             values[field.name] = _only_where(writes[f"changed {field.name}"], text if is_json else json_strings(text))
     return old, new
 
 
-def _handles_as_json(handles: pa.Table, records: Ids) -> pa.Array:
+def _handles_as_json(handles: pa.Table, records: Ints) -> pa.Array:
     """For each record the JSON list of its handles, null where there is none. Both arguments are ordered by record."""
     at = handles["record"].to_numpy()
     starts = np.searchsorted(at, records, side="left")
     ends = np.searchsorted(at, records, side="right")
     rows = handles.slice(starts[0], ends[-1] - starts[0]).combine_chunks()
-    entries = wrapped(
-        '{"source": "', rows["source"], '", "handle": ', json_strings(rows["handle"].combine_chunks()), "}"
-    )
+    entries = wrapped('{"source": "', rows["source"], '", "handle": ', json_strings(one_piece(rows["handle"])), "}")
     offsets = pa.array(np.append(starts, ends[-1]) - starts[0], pa.int32())
     joined = wrapped("[", pc.binary_join(pa.ListArray.from_arrays(offsets, entries), ", "), "]")
     return _only_where(pa.array(ends > starts), joined)
@@ -404,7 +401,7 @@ def _write_errors(
     columns: Columns,
     plan: Plan,
     field_errors: pa.Table,
-    created_ids: Ids,
+    created_ids: Ints,
     open_errors: pa.Table | None,
 ) -> None:
     """Record the errors of the part; `open_errors` are those that were open, None after a run over a window."""
@@ -437,24 +434,24 @@ def compare_errors(met: pa.Table, open_errors: pa.Table) -> tuple[pa.Table, pa.A
     place = pc.index_in(keys, value_set=open_keys)
     differs = pc.is_null(place)
     for name in ("value", "detail", "holders"):
-        stands = open_errors[name].combine_chunks().take(place)
-        differs = pc.or_(differs, differ(met[name].combine_chunks(), stands))
+        stands = one_piece(open_errors[name]).take(place)
+        differs = pc.or_(differs, differ(one_piece(met[name]), stands))
     to_write = pc.is_in(keys, value_set=keys.filter(differs))  # also the rows that tell one error together with these
     return met.filter(to_write), open_errors["id"].filter(pc.invert(pc.is_in(open_keys, value_set=keys)))
 
 
 def _error_keys(errors: pa.Table) -> pa.Array:
     """What tells one open error of a part from another, in one text."""
-    keys = (errors[name].combine_chunks() for name in ("code", "external_id", "salesforce_field"))
+    keys = (one_piece(errors[name]) for name in ("code", "external_id", "salesforce_field"))
     return pc.binary_join_element_wise(*keys, " ", null_handling="replace", null_replacement="")
 
 
-def _with_created_holders(errors: pa.Table, clean: CleanRecords, columns: Columns, created_ids: Ids) -> pa.Table:
+def _with_created_holders(errors: pa.Table, clean: CleanRecords, columns: Columns, created_ids: Ints) -> pa.Table:
     """Name the contacts that this run created, which had no id yet when they were found to hold a handle."""
     if not created_ids.any():
         return errors
     key = "contact_id" if columns.part is Part.CONTACTS else "account_id"
-    texts = errors["holders"].combine_chunks()
+    texts = one_piece(errors["holders"])
     has_unnamed = pc.match_substring(texts, f'"{key}": null,')  # within a value the quotes are escaped
     found = [json.loads(text) for text in texts.filter(has_unnamed).to_pylist()]
     unnamed = pa.array({h["external_id"] for holders in found for h in holders if h[key] is None}, pa.string())

@@ -15,9 +15,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.contact_sync.arrays import NONE, Bools, Ints, coded
 from include.contact_sync.claims import Claim, Holder, settle
 from include.contact_sync.columns import Columns
-from include.contact_sync.plan import NONE, Bools, Ints, Plan, write_plan
+from include.contact_sync.plan import Plan, write_plan
 from include.contact_sync.transform import CleanRecords
 
 
@@ -189,7 +190,7 @@ class Matching:
 
     def _givers_of(self, handles: pa.Table) -> Ints:
         """The place in the mapping of the field that gave each handle; NONE where it is not mapped to such a handle."""
-        (source, sources), (field, fields) = _coded(handles["source"]), _coded(handles["salesforce_field"])
+        (source, sources), (field, fields) = coded(handles["source"]), coded(handles["salesforce_field"])
         names = [(source_name, field_name) for source_name in sources.to_pylist() for field_name in fields.to_pylist()]
         places = np.full((len(sources) + 1, len(fields) + 1), NONE)
         places[:-1, :-1] = np.reshape([self.givers.get(name, NONE) for name in names], (len(sources), len(fields)))
@@ -393,7 +394,7 @@ def _collisions(record: npt.ArrayLike, claim: npt.ArrayLike, holder: npt.ArrayLi
 def _numbered(*columns: pa.ChunkedArray) -> list[Ints]:
     """Each column with a number for every text, equal wherever the texts are, in whichever column; NONE for null."""
     chunks = [chunk.cast(pa.string()) for column in columns for chunk in column.chunks]
-    codes, _ = _coded(pa.chunked_array(chunks, pa.string()))
+    codes, _ = coded(pa.chunked_array(chunks, pa.string()))
     return np.split(codes, np.cumsum([len(column) for column in columns])[:-1])
 
 
@@ -403,15 +404,6 @@ def _look_up(numbers: Ints, index: pd.Index, values: Ints) -> Ints:
     pandas finds numbers several times as fast as texts, and an index as fast again as columns.
     """
     return np.append(values, NONE)[index.get_indexer(pd.Index(numbers))]
-
-
-def _coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
-    """The place of each text among the distinct ones (NONE for null), and the distinct ones."""
-    coded = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    if not coded.num_chunks:
-        return np.array([], dtype=np.int64), pa.array([], pa.string())
-    places = [chunk.indices.cast(pa.int64()).fill_null(NONE).to_numpy() for chunk in coded.chunks]
-    return np.concatenate(places), coded.chunk(0).dictionary
 
 
 def _number_handles(*tables: pa.Table) -> list[Ints]:

@@ -13,16 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.contact_sync.arrays import NONE, Bools, Ints, differ, json_strings, one_piece, wrapped
 from include.contact_sync.columns import TAKEN_CODES, Part
-from include.contact_sync.transform import ERRORS_SCHEMA, json_strings, wrapped
+from include.contact_sync.transform import ERRORS_SCHEMA
 
 if TYPE_CHECKING:
     from include.contact_sync.match import Matching
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
-NONE = -1
-"""No such row."""
 
 OUTCOMES = ("created", "linked", "updated", "unchanged", "error")
 CREATED, LINKED, UPDATED, UNCHANGED, ERROR = range(5)
@@ -163,16 +159,16 @@ def _values(matching: "Matching", records: Ints) -> tuple[pa.Table, Bools]:
     rows = pa.array(target, mask=target == NONE)
     stored = matching.stored.records
     facts: dict[str, pa.Array] = {"record": pa.array(records, pa.int32()), "id": _stored_ids(matching, target)}
-    facts["old_external_id"] = _column(stored, "external_id").take(rows)
+    facts["old_external_id"] = one_piece(stored["external_id"]).take(rows)
     row_changed = matching.moved[records] | matching.linked_now[records]
-    row_changed |= pc.is_valid(_column(stored, "not_syncing_since").take(rows)).to_numpy(zero_copy_only=False)
+    row_changed |= pc.is_valid(one_piece(stored["not_syncing_since"]).take(rows)).to_numpy(zero_copy_only=False)
     if matching.columns.part is Part.CONTACTS:
         account_changed, accounts = _accounts(matching, facts["record"], rows)
         facts |= accounts
         row_changed |= account_changed
     for column in matching.columns.fields:
-        old = _column(stored, column.name).take(rows)
-        read = _column(matching.clean.records, column.name).take(facts["record"])
+        old = one_piece(stored[column.name]).take(rows)
+        read = one_piece(matching.clean.records[column.name]).take(facts["record"])
         new = _keep_unreadable(matching, column.name, records, read, old)
         changed = differ(new, old)
         facts |= {column.name: new, f"old {column.name}": old, f"changed {column.name}": changed}
@@ -184,12 +180,12 @@ def _values(matching: "Matching", records: Ints) -> tuple[pa.Table, Bools]:
 def _accounts(matching: "Matching", records: pa.Array, rows: pa.Array) -> tuple[Bools, dict[str, pa.Array]]:
     """The account each contact belongs to (rule 5): the linked one, else the one that a person set."""
     accounts = matching.stored.accounts
-    wanted = _column(matching.clean.records, "account").take(records)
-    place = pc.index_in(wanted, value_set=_column(accounts, "external_id").drop_null())
-    linked = _column(accounts.filter(pc.is_valid(accounts["external_id"])), "id").take(place)
+    wanted = one_piece(matching.clean.records["account"]).take(records)
+    place = pc.index_in(wanted, value_set=one_piece(accounts["external_id"]).drop_null())
+    linked = one_piece(accounts["id"].filter(pc.is_valid(accounts["external_id"]))).take(place)
     stored = matching.stored.records
-    old = _column(stored, "account_id").take(rows)
-    old_synced = _column(stored, "synced_account_id").take(rows)
+    old = one_piece(stored["account_id"]).take(rows)
+    old_synced = one_piece(stored["synced_account_id"]).take(rows)
     by_person = pc.if_else(pc.fill_null(pc.equal(old, old_synced), False), pa.scalar(None, pa.int64()), old)
     new = pc.coalesce(linked, by_person)
     changed = pc.or_(differ(new, old), differ(linked, old_synced))
@@ -315,14 +311,16 @@ def _holders(matching: "Matching", holder: Ints, handles: pa.Table) -> tuple[pa.
         ', "source": ',
         json_strings(_text(handles["source"])),
         f', "{"contact_id" if is_contacts else "account_id"}": ',
-        pc.fill_null(_column(stored, "id").take(stored_row).cast(pa.string()), "null"),
+        pc.fill_null(one_piece(stored["id"]).take(stored_row).cast(pa.string()), "null"),
         ', "external_id": ',
         _json_or_null(_filled(matching.external_ids.take(source_row), stored["external_id"].take(stored_row))),
         "}",
     )
     if not is_contacts:
         return entries, pa.repeat("null", len(holder))
-    account_row = pc.index_in(stored["account_id"].take(stored_row), value_set=_column(matching.stored.accounts, "id"))
+    account_row = pc.index_in(
+        stored["account_id"].take(stored_row), value_set=one_piece(matching.stored.accounts["id"])
+    )
     of_stored = matching.stored.accounts["external_id"].take(account_row)
     of_source = matching.clean.records["account"].take(source_row)
     accounts = pc.if_else(pa.array(record != NONE), _text(of_source), _text(of_stored))
@@ -353,22 +351,12 @@ _ERRORS = ERRORS_SCHEMA.append(pa.field("account", pa.string())).append(pa.field
 # ---------------------------------------------------------------------------------------------------------- arrays
 
 
-def _column(table: pa.Table, name: str) -> pa.Array:
-    column = table[name]
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-
-
 def _text(column: pa.ChunkedArray) -> pa.Array:
-    return column.cast(pa.string()).combine_chunks()
+    return one_piece(column.cast(pa.string()))
 
 
 def _filled(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.Array:
     return pc.coalesce(_text(first), _text(second))
-
-
-def differ(one: pa.Array, other: pa.Array) -> pa.Array:
-    """Where two arrays differ; null equals null."""
-    return pc.or_(pc.xor(pc.is_null(one), pc.is_null(other)), pc.fill_null(pc.not_equal(one, other), False))
 
 
 def _stored_ids(matching: "Matching", rows: Ints) -> pa.Array:

@@ -14,30 +14,27 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.contact_sync import arrays, phones, settings, transform
 from include.contact_sync import columns as columns_module
-from include.contact_sync import phones, settings, transform
+from include.contact_sync.arrays import NONE, Bools, Ints, coded, one_piece
 from include.contact_sync.columns import SOURCE_ORDER, Columns
 from include.contact_sync.errors import RunRefused
 from include.contact_sync.transform import READERS, CleanRecords, Snapshot
 
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
 Origin = dict[bytes, bytes]
 """Who read values, and from which snapshot; it stands in the schema of each table of clean records."""
 
 log = logging.getLogger(__name__)
 
-NONE = -1
 MOST_DIFFERING = 0.1
 """The share of records from which on it costs less time and memory to read all."""
 
 _LIBRARIES = [platform.python_version(), np.__version__, pa.__version__, pd.__version__, phones.numbering_plans()]
-_SOURCES = [__file__, *(str(module.__file__) for module in (transform, phones, columns_module, settings))]
+_SOURCES = [__file__, *(str(module.__file__) for module in (transform, arrays, phones, columns_module, settings))]
 # Now, and not when it is asked for: by then the files may be those of the next release.
 _CODE = " ".join([*_LIBRARIES, *(sha256(Path(source).read_bytes()).hexdigest() for source in _SOURCES)])
 
@@ -109,9 +106,9 @@ class _Known:
             return None
         if any(_is_too_large(column) for column in earlier.clean.records.columns):
             return None
-        ids, ids_before = (table["Id"].combine_chunks() for table in (snapshot, earlier.snapshot))
+        ids, ids_before = (one_piece(table["Id"]) for table in (snapshot, earlier.snapshot))
         rows_before = pc.sort_indices(ids_before)  # the clean records are in this order
-        if earlier.clean.records["external_id"].combine_chunks() != ids_before.take(rows_before):
+        if one_piece(earlier.clean.records["external_id"]) != ids_before.take(rows_before):
             return None
         place = None if ids == ids_before else pc.index_in(ids, value_set=ids_before)
         is_same = _same(snapshot, earlier.snapshot, place)
@@ -154,8 +151,8 @@ def _put_together(before: CleanRecords, kept: Bools, differing: CleanRecords, co
     """The records that are kept and those that were read now, as if all of them had been read at once."""
     both = [before, differing]
     ids = [
-        before.records["external_id"].filter(pa.array(kept)).combine_chunks(),
-        differing.records["external_id"].combine_chunks(),
+        one_piece(before.records["external_id"].filter(pa.array(kept))),
+        one_piece(differing.records["external_id"]),
     ]
     order = pc.sort_indices(pa.concat_arrays(ids)).to_numpy()
     row: Ints = np.empty(len(order), dtype=np.int64)
@@ -215,13 +212,13 @@ def _take(tables: Sequence[pa.Table], rows: Ints) -> pa.Table:
 
     def take(name: str) -> pa.Array:
         if all_stay_in_place:
-            before, new = first[name].combine_chunks(), second[name].combine_chunks().take(pa.array(replacing))
+            before, new = one_piece(first[name]), one_piece(second[name]).take(pa.array(replacing))
             if before.filter(pa.array(is_replaced)).cast(pa.string()) == new.cast(pa.string()):
                 return before
             if not pa.types.is_dictionary(before.type):
                 return pc.replace_with_mask(before, pa.array(is_replaced), new)
         column = pa.chunked_array([*first[name].chunks, *second[name].chunks], first[name].type)
-        return column.combine_chunks().take(pa.array(rows))
+        return one_piece(column).take(pa.array(rows))
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="take") as readers:
         names = tables[0].column_names
@@ -230,14 +227,10 @@ def _take(tables: Sequence[pa.Table], rows: Ints) -> pa.Table:
 
 def _places(table: pa.Table, names: tuple[str, str], order: Sequence[tuple[str, str]]) -> Ints:
     """Where in the order the pair stands that each row has in two columns."""
-    (first, firsts), (second, seconds) = (_coded(table[name]) for name in names)
+    (first, firsts), (second, seconds) = (coded(table[name]) for name in names)
     places = {pair: place for place, pair in enumerate(order)}
-    known = np.array([[places.get((one, other), NONE) for other in seconds] for one in firsts], dtype=np.int64)
+    known = np.array(
+        [[places.get((one, other), NONE) for other in seconds.to_pylist()] for one in firsts.to_pylist()],
+        dtype=np.int64,
+    )
     return known.reshape(len(firsts), len(seconds))[first, second]
-
-
-def _coded(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
-    """The place of each text among the distinct ones, and those."""
-    is_coded = pa.types.is_dictionary(column.type)
-    coded = (column.unify_dictionaries() if is_coded else column.dictionary_encode()).combine_chunks()
-    return coded.indices.to_numpy(), coded.dictionary.to_pylist()

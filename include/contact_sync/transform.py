@@ -5,7 +5,6 @@ cannot be read becomes a warning and is left out, so that matching can keep what
 converted once for each distinct text. Who a record belongs to is decided in `match`.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,12 +12,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.contact_sync.arrays import by_distinct, join_present, json_strings, one_piece, wrapped
 from include.contact_sync.columns import SOURCE_ORDER, Columns, HandleColumn, Part, ValueColumn
 from include.contact_sync.errors import RunRefused
 from include.contact_sync.phones import read_phones
@@ -47,7 +47,6 @@ _ISO_DATETIME = re.compile(
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://")
 _DOMAIN = re.compile(r"(?!-)[^\s./@:\\\"'<>,;()\[\]]{1,63}(?:\.[^\s./@:\\\"'<>,;()\[\]]{1,63})+")
 
-Reader = Callable[[list[str]], list[str | None]]
 HandleReaders = dict[str, Callable[[pa.Array], pa.Array]]
 """By source: texts become handles; null where they cannot be read. Phones depend on the region and are added for it."""
 
@@ -189,7 +188,7 @@ def _numbers(raw: pa.Array) -> pa.Array:
     """Shortest decimal, without an exponent; null where the text is no number."""
     shortest = pc.or_(pc.match_substring_regex(raw, _PLAIN_INTEGER), pc.match_substring_regex(raw, _PLAIN_DECIMAL))
     others = pc.if_else(shortest, pa.scalar(None, pa.string()), raw)
-    return pc.if_else(shortest, raw, _by_distinct(others, lambda texts: [_shortest_decimal(text) for text in texts]))
+    return pc.if_else(shortest, raw, by_distinct(others, lambda texts: [_shortest_decimal(text) for text in texts]))
 
 
 def _shortest_decimal(text: str) -> str | None:
@@ -209,7 +208,7 @@ def _datetimes(raw: pa.Array, *, trusted: bool) -> pa.Array:
     utc = pc.match_substring_regex(raw, _UTC_SECONDS) if trusted else pc.is_null(raw)
     shortened = pc.replace_substring_regex(raw, _UTC_SECONDS, r"\1Z")
     others = pc.if_else(utc, pa.scalar(None, pa.string()), raw)
-    return pc.if_else(utc, shortened, _by_distinct(others, lambda texts: [_iso_datetime(text) for text in texts]))
+    return pc.if_else(utc, shortened, by_distinct(others, lambda texts: [_iso_datetime(text) for text in texts]))
 
 
 def _iso_datetime(text: str) -> str | None:
@@ -236,34 +235,6 @@ def _links(fields: list[pa.Array]) -> pa.Array:
     return wrapped("[", join_present([json_strings(field) for field in distinct]), "]")
 
 
-def join_present(texts: list[pa.Array], separator: str = ", ") -> pa.Array:
-    """The texts of each row that are not null, joined; an empty text where all are null."""
-    absent = pc.is_null(texts[0])
-    for others in texts[1:]:
-        absent = pc.and_(absent, pc.is_null(others))
-    # Arrow drops a row in which "skip" leaves nothing to join.
-    first = pc.if_else(absent, "", texts[0])
-    return pc.binary_join_element_wise(first, *texts[1:], separator, null_handling="skip")
-
-
-def wrapped(*texts: Any) -> pa.Array:
-    """The texts of each row one after the other; null where one of them is null."""
-    joined = pc.binary_join_element_wise(*texts, "")
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
-
-
-def json_strings(texts: pa.Array) -> pa.Array:
-    """Each text as a JSON string, written as PostgreSQL writes jsonb, so that both can be compared; null stays null."""
-    special = pc.match_substring_regex(texts, r'[\x00-\x1f"\\]')
-    plain = wrapped('"', texts, '"')
-    if not pc.any(special).as_py():
-        return plain
-    others = pc.if_else(special, texts, pa.scalar(None, pa.string()))
-    return pc.if_else(
-        special, _by_distinct(others, lambda found: [json.dumps(text, ensure_ascii=False) for text in found]), plain
-    )
-
-
 # --------------------------------------------------------------------------------------------------- handles
 
 
@@ -277,7 +248,7 @@ def _read_handles(snapshot: pa.Table, handle_readers: HandleReaders, column: Han
 
 
 def _phones(texts: pa.Array, region: str) -> pa.Array:
-    return _by_distinct(texts, lambda found: read_phones(found, region))
+    return by_distinct(texts, lambda found: read_phones(found, region))
 
 
 def _emails(texts: pa.Array) -> pa.Array:
@@ -291,7 +262,7 @@ def _twitters(texts: pa.Array) -> pa.Array:
 
 
 def _domains(texts: pa.Array) -> pa.Array:
-    return _by_distinct(texts, lambda found: [_domain(text) for text in found])
+    return by_distinct(texts, lambda found: [_domain(text) for text in found])
 
 
 def _domain(text: str) -> str | None:
@@ -385,17 +356,8 @@ def _text(snapshot: pa.Table, name: str) -> pa.Array:
     column = snapshot[name].cast(pa.string())
     if column.nbytes > MOST_TEXT:
         raise RunRefused(f"{name} holds more than 2 GB of text in all; map a shorter field, or choose a smaller source")
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return one_piece(column)
 
 
 def _concat(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
-
-
-def _by_distinct(texts: pa.Array, read: Reader) -> pa.Array:
-    """Apply `read` once for each distinct text; null stays null."""
-    encoded = pc.dictionary_encode(texts)
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    values = pa.array(read(encoded.dictionary.to_pylist()), pa.string())
-    return values.take(encoded.indices)

@@ -251,7 +251,7 @@ def test_other_code_is_another_reader(tmp_path: Path) -> None:
         assert library in told[0]
 
 
-READ_WITH = ("reread", "transform", "phones", "columns", "settings")
+READ_WITH = ("reread", "transform", "arrays", "phones", "columns", "settings")
 
 
 def test_what_was_read_says_by_whom_and_from_what() -> None:

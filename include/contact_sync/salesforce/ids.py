@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.contact_sync.arrays import one_piece
+
 _CHECK_CHARACTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ012345"
 _LETTERS = np.frombuffer(_CHECK_CHARACTERS, dtype=np.uint8)
 _BITS = np.array([1, 2, 4, 8, 16], dtype=np.uint8)
@@ -28,8 +30,7 @@ def to_18_each(ids: pa.Array | pa.ChunkedArray) -> pa.Array:
     Raises:
         ValueError: an id has neither 15 nor 18 characters; the message does not repeat it.
     """
-    column = pa.array([], pa.string()) if len(ids) == 0 else ids
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    column = one_piece(ids) if len(ids) else pa.array([], pa.string())
     short = pc.equal(pc.binary_length(column), 15)
     if pc.any(pc.invert(pc.or_(short, pc.equal(pc.binary_length(column), 18)))).as_py():
         raise ValueError("an id has neither 15 nor 18 characters")

@@ -23,6 +23,9 @@ from include.contact_sync.errors import StoreUnavailable
 if TYPE_CHECKING:
     import pyarrow as pa
 
+PIECE = 1 << 30
+"""Bytes that a query may return in one piece; Arrow takes 2 GB of a text, and columns in pieces are copied by whoever uses them."""
+
 SQL_FOLDER = Path(__file__).parent.parent / "sql"
 
 
@@ -87,10 +90,12 @@ def read_frames(queries: Sequence[LiteralString | Composable], conn_id: str = "c
 
 def _frame(address: str, moment: str, query: str) -> "pa.Table":
     import adbc_driver_postgresql.dbapi as adbc
+    from adbc_driver_postgresql import StatementOptions
 
     with adbc.connect(address) as connection, connection.cursor() as cursor:
         cursor.execute(sql("read_one_moment"))
         cursor.execute(moment)
+        cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(PIECE)})
         cursor.execute(query)
         return _without_extension_types(cursor.fetch_arrow_table())
 

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 import pytest
 
 from include.contact_sync import claims, match, plan, reread, transform
+from include.contact_sync.arrays import join_present, json_strings, wrapped
 from include.contact_sync.columns import Columns, Part, ValueColumn
 from include.contact_sync.settings import Settings
-from include.contact_sync.transform import join_present, json_strings, wrapped
 from tests.contact_sync import agreement, worlds
 from tests.contact_sync.specification import World
 from tests.contact_sync.worlds import batch_of_worlds

@@ -1,0 +1,72 @@
+"""What several steps do with columns of Arrow: put in one piece, compare, number and join their texts. Pure."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+Reader = Callable[[list[str]], list[str | None]]
+
+NONE = -1
+"""No such row, or no text."""
+
+
+def one_piece(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """The column without breaks; it is copied only where there are several pieces."""
+    if isinstance(column, pa.Array):
+        return column
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def differ(one: pa.Array, other: pa.Array) -> pa.Array:
+    """Where two arrays differ; null equals null."""
+    return pc.or_(pc.xor(pc.is_null(one), pc.is_null(other)), pc.fill_null(pc.not_equal(one, other), False))
+
+
+def coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+    """The place of each text among the distinct ones (NONE for null), and the distinct ones."""
+    encoded = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    if not encoded.num_chunks:
+        return np.array([], dtype=np.int64), pa.array([], pa.string())
+    places = [chunk.indices.cast(pa.int64()).fill_null(NONE).to_numpy() for chunk in encoded.chunks]
+    return np.concatenate(places), encoded.chunk(0).dictionary
+
+
+def by_distinct(texts: pa.Array, read: Reader) -> pa.Array:
+    """Apply `read` once for each distinct text; null stays null."""
+    encoded = one_piece(pc.dictionary_encode(texts))
+    values = pa.array(read(encoded.dictionary.to_pylist()), pa.string())
+    return values.take(encoded.indices)
+
+
+def wrapped(*texts: Any) -> pa.Array:
+    """The texts of each row one after the other; null where one of them is null."""
+    return one_piece(pc.binary_join_element_wise(*texts, ""))
+
+
+def join_present(texts: list[pa.Array], separator: str = ", ") -> pa.Array:
+    """The texts of each row that are not null, joined; an empty text where all are null."""
+    absent = pc.is_null(texts[0])
+    for others in texts[1:]:
+        absent = pc.and_(absent, pc.is_null(others))
+    # Arrow drops a row in which "skip" leaves nothing to join.
+    first = pc.if_else(absent, "", texts[0])
+    return pc.binary_join_element_wise(first, *texts[1:], separator, null_handling="skip")
+
+
+def json_strings(texts: pa.Array) -> pa.Array:
+    """Each text as a JSON string, written as PostgreSQL writes jsonb, so that both can be compared; null stays null."""
+    special = pc.match_substring_regex(texts, r'[\x00-\x1f"\\]')
+    plain = wrapped('"', texts, '"')
+    if not pc.any(special).as_py():
+        return plain
+    others = pc.if_else(special, texts, pa.scalar(None, pa.string()))
+    return pc.if_else(
+        special, by_distinct(others, lambda found: [json.dumps(text, ensure_ascii=False) for text in found]), plain
+    )
