@@ -10,6 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Ints = npt.NDArray[np.int64]
+SmallInts = npt.NDArray[np.integer[Any]]
+"""Integers of as few bytes as there need be."""
+
 Bools = npt.NDArray[np.bool_]
 Reader = Callable[[list[str]], list[str | None]]
 
@@ -24,18 +27,22 @@ def one_piece(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
+def is_ascending(column: pa.Array) -> bool:
+    """Whether each value is greater than the one before, so that they are in order and none is there twice."""
+    return bool(pc.all(pc.less(column[:-1], column[1:]), min_count=0).as_py())
+
+
 def differ(one: pa.Array, other: pa.Array) -> pa.Array:
     """Where two arrays differ; null equals null."""
     return pc.or_(pc.xor(pc.is_null(one), pc.is_null(other)), pc.fill_null(pc.not_equal(one, other), False))
 
 
-def coded(column: pa.ChunkedArray) -> tuple[Ints, pa.Array]:
+def coded(column: pa.ChunkedArray) -> tuple[SmallInts, pa.Array]:
     """The place of each text among the distinct ones (NONE for null), and the distinct ones."""
-    encoded = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    if not encoded.num_chunks:
-        return np.array([], dtype=np.int64), pa.array([], pa.string())
-    places = [chunk.indices.cast(pa.int64()).fill_null(NONE).to_numpy() for chunk in encoded.chunks]
-    return np.concatenate(places), encoded.chunk(0).dictionary
+    encoded = one_piece(
+        column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    )
+    return encoded.indices.fill_null(NONE).to_numpy(), encoded.dictionary
 
 
 def by_distinct(texts: pa.Array, read: Reader) -> pa.Array:

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from psycopg import sql as compose
 
-from include.contact_sync.arrays import Ints, differ, join_present, json_strings, one_piece, wrapped
+from include.contact_sync.arrays import Ints, differ, is_ascending, join_present, json_strings, one_piece, wrapped
 from include.contact_sync.columns import Columns, Part
 from include.contact_sync.errors import RetryableError, StoreRefused, StoreUnavailable
 from include.contact_sync.plan import Plan
@@ -121,8 +121,7 @@ def _refuse_unbalanced(plan: Plan, clean: CleanRecords) -> None:
     outcomes = sum(count for outcome, count in counts.items() if outcome != "read")
     ids = one_piece(clean.records["external_id"])
     same_ids = one_piece(plan.outcomes["external_id"]).equals(ids)
-    each_once = pc.all(pc.less(ids[:-1], ids[1:]), min_count=0).as_py()  # they are in order
-    if not same_ids or not each_once or outcomes != counts["read"]:
+    if not same_ids or not is_ascending(ids) or outcomes != counts["read"]:
         raise RetryableError("not_balanced", f"{clean.records.num_rows} records were read, {outcomes} have an outcome")
 
 

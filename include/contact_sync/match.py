@@ -8,6 +8,7 @@ are domains.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.contact_sync.arrays import NONE, Bools, Ints, coded
+from include.contact_sync.arrays import NONE, Bools, Ints, SmallInts, coded
 from include.contact_sync.claims import Claim, Holder, settle
 from include.contact_sync.columns import Columns
 from include.contact_sync.plan import Plan, write_plan
@@ -188,15 +189,16 @@ class Matching:
         record = self.filler[row]
         self.kept_for_record = record[self.stays_unread(record, self.stored_handles["giver"].to_numpy())]
 
-    def _givers_of(self, handles: pa.Table) -> Ints:
+    def _givers_of(self, handles: pa.Table) -> SmallInts:
         """The place in the mapping of the field that gave each handle; NONE where it is not mapped to such a handle."""
         (source, sources), (field, fields) = coded(handles["source"]), coded(handles["salesforce_field"])
-        names = [(source_name, field_name) for source_name in sources.to_pylist() for field_name in fields.to_pylist()]
-        places = np.full((len(sources) + 1, len(fields) + 1), NONE)
-        places[:-1, :-1] = np.reshape([self.givers.get(name, NONE) for name in names], (len(sources), len(fields)))
-        return places[source, field]
+        # The pair of NONE and NONE is the first one. Arrow looks numbers up without widening them all before.
+        pair = (source.astype(np.int32) + 1) * (len(fields) + 1) + field + 1
+        pairs = product([None, *sources.to_pylist()], [None, *fields.to_pylist()])
+        places = pa.array([self.givers.get(names, NONE) for names in pairs], pa.int16())
+        return places.take(pa.array(pair)).to_numpy()
 
-    def stays_unread(self, record: Ints, giver: Ints) -> Bools:
+    def stays_unread(self, record: Ints, giver: SmallInts) -> Bools:
         """Whether what the field gave before stays, because it is missing or cannot be read now for the record."""
         missing = (giver != NONE) & ~self.giver_is_active[giver]
         unreadable = np.zeros(len(record), dtype=bool)
@@ -391,7 +393,7 @@ def _collisions(record: npt.ArrayLike, claim: npt.ArrayLike, holder: npt.ArrayLi
 # ------------------------------------------------------------------------------------------------ texts as numbers
 
 
-def _numbered(*columns: pa.ChunkedArray) -> list[Ints]:
+def _numbered(*columns: pa.ChunkedArray) -> list[SmallInts]:
     """Each column with a number for every text, equal wherever the texts are, in whichever column; NONE for null."""
     chunks = [chunk.cast(pa.string()) for column in columns for chunk in column.chunks]
     codes, _ = coded(pa.chunked_array(chunks, pa.string()))
@@ -411,7 +413,7 @@ def _number_handles(*tables: pa.Table) -> list[Ints]:
     sources = _numbered(*(table["source"] for table in tables))
     handles = _numbered(*(table["handle"] for table in tables))
     kinds = 1 + max((int(codes.max()) for codes in sources if len(codes)), default=0)
-    return [handle * kinds + source for handle, source in zip(handles, sources, strict=True)]
+    return [handle.astype(np.int64) * kinds + source for handle, source in zip(handles, sources, strict=True)]
 
 
 def _rows_of(ids: pa.ChunkedArray, wanted: pa.Array, name: str) -> pd.DataFrame:

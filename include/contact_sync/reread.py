@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ import pyarrow.compute as pc
 
 from include.contact_sync import arrays, phones, settings, transform
 from include.contact_sync import columns as columns_module
-from include.contact_sync.arrays import NONE, Bools, Ints, coded, one_piece
+from include.contact_sync.arrays import NONE, Bools, Ints, coded, is_ascending, one_piece
 from include.contact_sync.columns import SOURCE_ORDER, Columns
 from include.contact_sync.errors import RunRefused
 from include.contact_sync.transform import READERS, CleanRecords, Snapshot
@@ -107,8 +108,8 @@ class _Known:
         if any(_is_too_large(column) for column in earlier.clean.records.columns):
             return None
         ids, ids_before = (one_piece(table["Id"]) for table in (snapshot, earlier.snapshot))
-        rows_before = pc.sort_indices(ids_before)  # the clean records are in this order
-        if one_piece(earlier.clean.records["external_id"]) != ids_before.take(rows_before):
+        order = None if is_ascending(ids_before) else pc.sort_indices(ids_before)  # the clean records are in this order
+        if one_piece(earlier.clean.records["external_id"]) != _taken(ids_before, order):
             return None
         place = None if ids == ids_before else pc.index_in(ids, value_set=ids_before)
         is_same = _same(snapshot, earlier.snapshot, place)
@@ -116,7 +117,7 @@ class _Known:
             return None
         held = np.zeros(len(ids_before), dtype=bool)
         held[is_same if place is None else place.filter(pa.array(is_same)).to_numpy()] = True
-        return cls(earlier.clean, held[rows_before.to_numpy()], ~is_same)
+        return cls(earlier.clean, held if order is None else held[order.to_numpy()], ~is_same)
 
 
 def _filter(snapshot: Snapshot, rows: Bools) -> pa.Table:
@@ -138,7 +139,7 @@ def _same(some: Snapshot, others: Snapshot, place: pa.Array | None) -> Bools:
         left, right = some[name], others[name]
         if _is_too_large(left) or _is_too_large(right):
             return np.zeros(len(left), dtype=bool)
-        right = right if place is None else right.take(place)
+        right = _taken(right, place)
         both_null = pc.and_(pc.is_null(left), pc.is_null(right))
         found: Bools = pc.coalesce(pc.equal(left, right), both_null).to_numpy()
         return found
@@ -147,24 +148,26 @@ def _same(some: Snapshot, others: Snapshot, place: pa.Array | None) -> Bools:
         return np.logical_and.reduce([*readers.map(same, some.schema.names)])
 
 
+def _taken(column: pa.Array | pa.ChunkedArray, rows: pa.Array | None) -> Any:
+    """These rows of the column; None stands for all as they are."""
+    return column if rows is None else column.take(rows)
+
+
 def _put_together(before: CleanRecords, kept: Bools, differing: CleanRecords, columns: Columns) -> CleanRecords:
     """The records that are kept and those that were read now, as if all of them had been read at once."""
     both = [before, differing]
-    ids = [
-        one_piece(before.records["external_id"].filter(pa.array(kept))),
-        one_piece(differing.records["external_id"]),
-    ]
-    order = pc.sort_indices(pa.concat_arrays(ids)).to_numpy()
-    row: Ints = np.empty(len(order), dtype=np.int64)
-    row[order] = np.arange(len(order))
-    rows = [np.full(len(kept), NONE), row[len(ids[0]) :]]
-    rows[0][kept] = row[: len(ids[0])]
+    left, ids = np.flatnonzero(kept), one_piece(differing.records["external_id"])
+    ids_left = one_piece(before.records["external_id"]).filter(pa.array(kept))
+    places = pc.search_sorted(ids_left, ids).to_numpy().astype(np.int64)
+    records: Ints = np.insert(left, places, len(kept) + np.arange(len(ids)))
+    now: Ints = np.full(len(kept) + len(ids), NONE)
+    now[records] = np.arange(len(records))
+    rows = np.split(now, [len(kept)])
     by_source = sorted(columns.handles, key=lambda giver: SOURCE_ORDER.index(giver.source))
     givers = [(giver.source, giver.salesforce_field) for giver in by_source]
     readable = [(field.name, field.salesforce_fields[0]) for field in columns.fields]
     readable += [(giver.source, giver.salesforce_field) for giver in columns.handles]
     handles, unreadable = [read.handles for read in both], [read.unreadable for read in both]
-    records = np.concatenate([np.flatnonzero(kept), len(kept) + np.arange(len(ids[1]))])[order]
     faults = _in_order(unreadable, rows, ("column", "salesforce_field"), readable)
     return CleanRecords(
         _take([read.records for read in both], records),
@@ -209,16 +212,22 @@ def _take(tables: Sequence[pa.Table], rows: Ints) -> pa.Table:
     is_replaced = rows != np.arange(len(rows))
     replacing = rows[is_replaced] - len(first)
     all_stay_in_place = len(rows) == len(first) and bool((replacing >= 0).all())
+    # Text is copied in runs of rows that follow one another in one of the tables.
+    starts = np.flatnonzero((np.diff(rows, prepend=NONE - 1) != 1) | (rows == len(first)))
+    runs = [*zip(rows[starts].tolist(), np.diff(starts, append=len(rows)).tolist(), strict=True)]
 
     def take(name: str) -> pa.Array:
+        before, new = one_piece(first[name]), one_piece(second[name])
         if all_stay_in_place:
-            before, new = one_piece(first[name]), one_piece(second[name]).take(pa.array(replacing))
-            if before.filter(pa.array(is_replaced)).cast(pa.string()) == new.cast(pa.string()):
+            replaced, by = before.filter(pa.array(is_replaced)), new.take(pa.array(replacing))
+            if replaced.cast(pa.string()) == by.cast(pa.string()):
                 return before
-            if not pa.types.is_dictionary(before.type):
-                return pc.replace_with_mask(before, pa.array(is_replaced), new)
-        column = pa.chunked_array([*first[name].chunks, *second[name].chunks], first[name].type)
-        return one_piece(column).take(pa.array(rows))
+        if pa.types.is_string(before.type) and runs:
+            return pa.concat_arrays(
+                before.slice(row, count) if row < len(first) else new.slice(row - len(first), count)
+                for row, count in runs
+            )
+        return one_piece(pa.chunked_array([before, new], before.type)).take(pa.array(rows))
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="take") as readers:
         names = tables[0].column_names
