@@ -1,7 +1,8 @@
 """What several steps do with columns of Arrow: put in one piece, compare, number and join their texts. Pure."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,17 @@ def coded(column: pa.ChunkedArray) -> tuple[SmallInts, pa.Array]:
         column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     )
     return encoded.indices.fill_null(NONE).to_numpy(), encoded.dictionary
+
+
+def pair_places(first: pa.ChunkedArray, second: pa.ChunkedArray, order: Sequence[tuple[str, str]]) -> SmallInts:
+    """Where in the order the pair of texts stands that each row has in two columns; NONE where it is not there."""
+    (one, ones), (other, others) = coded(first), coded(second)
+    # The pair of NONE and NONE is the first one. Arrow looks numbers up without widening them all before.
+    pair = (one.astype(np.int32) + 1) * (len(others) + 1) + other + 1
+    known = {names: place for place, names in enumerate(order)}
+    pairs = product([None, *ones.to_pylist()], [None, *others.to_pylist()])
+    places = pa.array([known.get(names, NONE) for names in pairs], pa.int16())
+    return places.take(pa.array(pair)).to_numpy()
 
 
 def by_distinct(texts: pa.Array, read: Reader) -> pa.Array:

@@ -8,7 +8,6 @@ are domains.
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.contact_sync.arrays import NONE, Bools, Ints, SmallInts, coded
+from include.contact_sync.arrays import NONE, Bools, Ints, SmallInts, coded, pair_places
 from include.contact_sync.claims import Claim, Holder, settle
 from include.contact_sync.columns import Columns
 from include.contact_sync.plan import Plan, write_plan
@@ -92,7 +91,7 @@ class Matching:
         self.skipped: Bools = np.zeros(self.count, dtype=bool)
         self.linked_now: Bools = np.zeros(self.count, dtype=bool)
         self.without_handle: Bools = np.zeros(self.count, dtype=bool)
-        self.givers = {(column.source, column.salesforce_field): at for at, column in enumerate(columns.handles)}
+        self.givers = [(column.source, column.salesforce_field) for column in columns.handles]
         # One more than there are, so that NONE finds "not active".
         self.giver_is_active: Bools = np.array([*(not column.missing for column in columns.handles), False])
         self.unreadable = clean.unreadable.to_pandas()
@@ -191,12 +190,7 @@ class Matching:
 
     def _givers_of(self, handles: pa.Table) -> SmallInts:
         """The place in the mapping of the field that gave each handle; NONE where it is not mapped to such a handle."""
-        (source, sources), (field, fields) = coded(handles["source"]), coded(handles["salesforce_field"])
-        # The pair of NONE and NONE is the first one. Arrow looks numbers up without widening them all before.
-        pair = (source.astype(np.int32) + 1) * (len(fields) + 1) + field + 1
-        pairs = product([None, *sources.to_pylist()], [None, *fields.to_pylist()])
-        places = pa.array([self.givers.get(names, NONE) for names in pairs], pa.int16())
-        return places.take(pa.array(pair)).to_numpy()
+        return pair_places(handles["source"], handles["salesforce_field"], self.givers)
 
     def stays_unread(self, record: Ints, giver: SmallInts) -> Bools:
         """Whether what the field gave before stays, because it is missing or cannot be read now for the record."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import pyarrow.compute as pc
 
 from include.contact_sync import arrays, phones, settings, transform
 from include.contact_sync import columns as columns_module
-from include.contact_sync.arrays import NONE, Bools, Ints, coded, is_ascending, one_piece
+from include.contact_sync.arrays import Bools, Ints, is_ascending, one_piece, pair_places
 from include.contact_sync.columns import SOURCE_ORDER, Columns
 from include.contact_sync.errors import RunRefused
 from include.contact_sync.transform import READERS, CleanRecords, Snapshot
@@ -153,93 +154,94 @@ def _taken(column: pa.Array | pa.ChunkedArray, rows: pa.Array | None) -> Any:
     return column if rows is None else column.take(rows)
 
 
+@dataclass(frozen=True)
+class _Merge:
+    """How two tables in the same order become one.
+
+    Attributes:
+        stays: which rows of the first table are left.
+        places: before which row of the first table each row of the second goes; ascending.
+    """
+
+    stays: Bools
+    places: Ints
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether every row of the first table stays where it is or gives its place to one of the second."""
+        return np.array_equal(np.flatnonzero(~self.stays), self.places)
+
+    def rows(self) -> tuple[pa.Array, pa.Array]:
+        """Where each row of the two tables is in the one that they become."""
+        left = np.append(0, np.cumsum(self.stays))
+        came = np.cumsum(np.bincount(self.places, minlength=len(left)))
+        return pa.array(left[:-1] + came[:-1], pa.int32()), pa.array(
+            left[self.places] + np.arange(len(self.places)), pa.int32()
+        )
+
+    def take(self, first: pa.Table, second: pa.Table) -> pa.Table:
+        """What the two tables become; columns are put together at the same time, those that stay the same are not copied."""
+        runs, is_in_place, replaced = self._runs(), self.is_in_place, pa.array(~self.stays)
+
+        def take(name: str) -> pa.Array:
+            both = one_piece(first[name]), one_piece(second[name])
+            if is_in_place and both[0].filter(replaced).cast(pa.string()) == both[1].cast(pa.string()):
+                return both[0]
+            return pa.concat_arrays([both[0][:0], *(both[of].slice(start, count) for of, start, count in runs)])
+
+        with ThreadPoolExecutor(READERS, thread_name_prefix="take") as readers:
+            return pa.table([*readers.map(take, first.column_names)], schema=first.schema)
+
+    def _runs(self) -> list[tuple[int, int, int]]:
+        """Rows that follow one another in one of the tables: in which, the first of them, and how many."""
+        gone = np.flatnonzero(~self.stays)
+        bounds = np.unique(np.concatenate([[0, len(self.stays)], gone, gone + 1, self.places]))
+        comes = np.searchsorted(self.places, np.append(bounds, len(self.stays) + 1)).tolist()
+        runs = []
+        for at, (start, end) in enumerate(zip(bounds.tolist(), [*bounds[1:].tolist(), len(self.stays)], strict=True)):
+            if comes[at] < comes[at + 1]:
+                runs.append((1, comes[at], comes[at + 1] - comes[at]))
+            if start < end and self.stays[start]:
+                runs.append((0, start, end - start))
+        return runs
+
+
 def _put_together(before: CleanRecords, kept: Bools, differing: CleanRecords, columns: Columns) -> CleanRecords:
     """The records that are kept and those that were read now, as if all of them had been read at once."""
-    both = [before, differing]
-    left, ids = np.flatnonzero(kept), one_piece(differing.records["external_id"])
-    ids_left = one_piece(before.records["external_id"]).filter(pa.array(kept))
-    places = pc.search_sorted(ids_left, ids).to_numpy().astype(np.int64)
-    records: Ints = np.insert(left, places, len(kept) + np.arange(len(ids)))
-    now: Ints = np.full(len(kept) + len(ids), NONE)
-    now[records] = np.arange(len(records))
-    rows = np.split(now, [len(kept)])
+    ids_before, ids = (one_piece(read.records["external_id"]) for read in (before, differing))
+    records = _Merge(kept, pc.search_sorted(ids_before, ids).to_numpy().astype(np.int64))
     by_source = sorted(columns.handles, key=lambda giver: SOURCE_ORDER.index(giver.source))
     givers = [(giver.source, giver.salesforce_field) for giver in by_source]
     readable = [(field.name, field.salesforce_fields[0]) for field in columns.fields]
     readable += [(giver.source, giver.salesforce_field) for giver in columns.handles]
-    handles, unreadable = [read.handles for read in both], [read.unreadable for read in both]
-    faults = _in_order(unreadable, rows, ("column", "salesforce_field"), readable)
+    handles = _merge_of_rows(records, before.handles, differing.handles, ("source", "salesforce_field"), givers)
+    faults = _merge_of_rows(records, before.unreadable, differing.unreadable, ("column", "salesforce_field"), readable)
     return CleanRecords(
-        _take([read.records for read in both], records),
-        _take(_renumbered(handles, rows), _in_order(handles, rows, ("source", "salesforce_field"), givers)),
-        _take(_renumbered(unreadable, rows), faults),
-        _take([read.warnings for read in both], faults),
+        records.take(before.records, differing.records),
+        handles.take(*_renumbered(records, before.handles, differing.handles)),
+        faults.take(*_renumbered(records, before.unreadable, differing.unreadable)),
+        faults.take(before.warnings, differing.warnings),
     )
 
 
-def _renumbered(tables: Sequence[pa.Table], rows: Sequence[Ints]) -> list[pa.Table]:
-    """The tables with the records' rows as they are now."""
+def _merge_of_rows(
+    records: _Merge, before: pa.Table, differing: pa.Table, names: tuple[str, str], order: Sequence[tuple[str, str]]
+) -> _Merge:
+    """How tables become one whose rows belong to records, in the order of what two columns name, then of the records."""
+    groups, new_groups = (pair_places(table[names[0]], table[names[1]], order) for table in (before, differing))
+    starts = np.searchsorted(groups, np.arange(len(order) + 1, dtype=groups.dtype)).tolist()
+    record = before["record"].to_numpy()
+    place = records.places.astype(record.dtype)[differing["record"].to_numpy()]
+    places: Ints = np.zeros(len(place), dtype=np.int64)
+    for group, (start, end) in enumerate(pairwise(starts)):
+        of_group = new_groups == group
+        places[of_group] = start + np.searchsorted(record[start:end], place[of_group])
+    return _Merge(records.stays[record], places)
+
+
+def _renumbered(records: _Merge, *tables: pa.Table) -> list[pa.Table]:
+    """The tables with the rows of the records as they become."""
     return [
-        table.set_column(0, table.schema.field("record"), pa.array(now[table["record"].to_numpy()], pa.int32()))
-        for table, now in zip(tables, rows, strict=True)
+        table.set_column(0, table.schema.field("record"), now.take(one_piece(table["record"])))
+        for table, now in zip(tables, records.rows(), strict=True)
     ]
-
-
-def _in_order(
-    tables: Sequence[pa.Table], rows: Sequence[Ints], names: tuple[str, str], order: Sequence[tuple[str, str]]
-) -> Ints:
-    """Which rows of two tables, one below the other, are left, in the order of what two columns name, then of the records.
-
-    The tables are in that order themselves.
-    """
-    count = max(int(now.max(initial=0)) for now in rows) + 1
-    places = []
-    for table, now in zip(tables, rows, strict=True):
-        record = now[table["record"].to_numpy()]
-        place = _places(table, names, order) * count + record
-        places.append(np.where(record == NONE, NONE, place))
-    left = np.flatnonzero(places[0] != NONE)
-    new = np.arange(len(places[1]))
-    return np.insert(left, np.searchsorted(places[0][left], places[1]), len(places[0]) + new)
-
-
-def _take(tables: Sequence[pa.Table], rows: Ints) -> pa.Table:
-    """Rows of two tables, one below the other; columns are taken at the same time.
-
-    Where every row of the first table stays in its place or gives it to one of the second, most columns are as they were.
-    """
-    first, second = tables
-    is_replaced = rows != np.arange(len(rows))
-    replacing = rows[is_replaced] - len(first)
-    all_stay_in_place = len(rows) == len(first) and bool((replacing >= 0).all())
-    # Text is copied in runs of rows that follow one another in one of the tables.
-    starts = np.flatnonzero((np.diff(rows, prepend=NONE - 1) != 1) | (rows == len(first)))
-    runs = [*zip(rows[starts].tolist(), np.diff(starts, append=len(rows)).tolist(), strict=True)]
-
-    def take(name: str) -> pa.Array:
-        before, new = one_piece(first[name]), one_piece(second[name])
-        if all_stay_in_place:
-            replaced, by = before.filter(pa.array(is_replaced)), new.take(pa.array(replacing))
-            if replaced.cast(pa.string()) == by.cast(pa.string()):
-                return before
-        if pa.types.is_string(before.type) and runs:
-            return pa.concat_arrays(
-                before.slice(row, count) if row < len(first) else new.slice(row - len(first), count)
-                for row, count in runs
-            )
-        return one_piece(pa.chunked_array([before, new], before.type)).take(pa.array(rows))
-
-    with ThreadPoolExecutor(READERS, thread_name_prefix="take") as readers:
-        names = tables[0].column_names
-        return pa.table([*readers.map(take, names)], schema=tables[0].schema)
-
-
-def _places(table: pa.Table, names: tuple[str, str], order: Sequence[tuple[str, str]]) -> Ints:
-    """Where in the order the pair stands that each row has in two columns."""
-    (first, firsts), (second, seconds) = (coded(table[name]) for name in names)
-    places = {pair: place for place, pair in enumerate(order)}
-    known = np.array(
-        [[places.get((one, other), NONE) for other in seconds.to_pylist()] for one in firsts.to_pylist()],
-        dtype=np.int64,
-    )
-    return known.reshape(len(firsts), len(seconds))[first, second]

@@ -5,7 +5,18 @@ import json
 import pyarrow as pa
 import pytest
 
-from include.contact_sync.arrays import NONE, by_distinct, coded, differ, join_present, json_strings, one_piece, wrapped
+from include.contact_sync.arrays import (
+    NONE,
+    by_distinct,
+    coded,
+    differ,
+    is_ascending,
+    join_present,
+    json_strings,
+    one_piece,
+    pair_places,
+    wrapped,
+)
 
 TEXTS = pa.array(["one", None, "", "two"])
 
@@ -42,6 +53,23 @@ def test_texts_are_numbered_alike_in_every_piece(*, as_dictionary: bool) -> None
 def test_no_texts_have_no_numbers() -> None:
     places, distinct = coded(pa.chunked_array([], pa.string()))
     assert (len(places), len(distinct)) == (0, 0)
+
+
+def test_a_pair_has_the_place_that_the_order_gives_it() -> None:
+    order = [("b", "x"), ("a", "y"), ("a", "x")]
+    first = pa.chunked_array([["a", "b", None], ["a", "b", "c", "a"]])
+    second = pa.chunked_array([["x", "x", "x", "y", "y", "x", None]], pa.string())
+    assert pair_places(first, second, order).tolist() == [2, 0, NONE, 1, NONE, NONE, NONE]
+    assert pair_places(first.dictionary_encode(), second, order).tolist() == [2, 0, NONE, 1, NONE, NONE, NONE]
+    assert pair_places(first, second, []).tolist() == [NONE] * 7
+    assert pair_places(first[:0], second[:0], order).tolist() == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"), [([], True), (["a"], True), (["a", "b"], True), (["b", "a"], False), (["a", "a"], False)]
+)
+def test_what_ascends_has_nothing_twice(values: list[str], *, expected: bool) -> None:
+    assert is_ascending(pa.array(values, pa.string())) is expected
 
 
 def test_each_distinct_text_is_read_once() -> None:
