@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -166,44 +167,33 @@ class _Merge:
     stays: Bools
     places: Ints
 
-    @property
-    def is_in_place(self) -> bool:
-        """Whether every row of the first table stays where it is or gives its place to one of the second."""
-        return np.array_equal(np.flatnonzero(~self.stays), self.places)
+    @cached_property
+    def order(self) -> Ints:
+        """Which rows of the two tables, one below the other, make the one that they become."""
+        left = np.flatnonzero(self.stays)
+        new = len(self.stays) + np.arange(len(self.places))
+        return np.insert(left, np.searchsorted(left, self.places), new)
 
-    def rows(self) -> tuple[pa.Array, pa.Array]:
-        """Where each row of the two tables is in the one that they become."""
-        left = np.append(0, np.cumsum(self.stays))
-        came = np.cumsum(np.bincount(self.places, minlength=len(left)))
-        return pa.array(left[:-1] + came[:-1], pa.int32()), pa.array(
-            left[self.places] + np.arange(len(self.places)), pa.int32()
-        )
+    def rows(self) -> list[pa.Array]:
+        """Where the rows of either table are in the one that they become."""
+        now = np.zeros(len(self.stays) + len(self.places), dtype=np.int32)
+        now[self.order] = np.arange(len(self.order))
+        return [pa.array(now[: len(self.stays)]), pa.array(now[len(self.stays) :])]
 
     def take(self, first: pa.Table, second: pa.Table) -> pa.Table:
-        """What the two tables become; columns are put together at the same time, those that stay the same are not copied."""
-        runs, is_in_place, replaced = self._runs(), self.is_in_place, pa.array(~self.stays)
+        """What the tables become; columns are taken at the same time, and not copied where they stay the same."""
+        replaced = pa.array(~self.stays)
+        is_in_place = np.array_equal(np.flatnonzero(~self.stays), self.places)  # nothing but replaced rows
+        order = pa.array(self.order)
 
         def take(name: str) -> pa.Array:
-            both = one_piece(first[name]), one_piece(second[name])
-            if is_in_place and both[0].filter(replaced).cast(pa.string()) == both[1].cast(pa.string()):
-                return both[0]
-            return pa.concat_arrays([both[0][:0], *(both[of].slice(start, count) for of, start, count in runs)])
+            before, new = one_piece(first[name]), one_piece(second[name])
+            if is_in_place and before.filter(replaced).cast(pa.string()) == new.cast(pa.string()):
+                return before
+            return one_piece(pa.chunked_array([before, new], before.type).take(order))
 
         with ThreadPoolExecutor(READERS, thread_name_prefix="take") as readers:
             return pa.table([*readers.map(take, first.column_names)], schema=first.schema)
-
-    def _runs(self) -> list[tuple[int, int, int]]:
-        """Rows that follow one another in one of the tables: in which, the first of them, and how many."""
-        gone = np.flatnonzero(~self.stays)
-        bounds = np.unique(np.concatenate([[0, len(self.stays)], gone, gone + 1, self.places]))
-        comes = np.searchsorted(self.places, np.append(bounds, len(self.stays) + 1)).tolist()
-        runs = []
-        for at, (start, end) in enumerate(zip(bounds.tolist(), [*bounds[1:].tolist(), len(self.stays)], strict=True)):
-            if comes[at] < comes[at + 1]:
-                runs.append((1, comes[at], comes[at + 1] - comes[at]))
-            if start < end and self.stays[start]:
-                runs.append((0, start, end - start))
-        return runs
 
 
 def _put_together(before: CleanRecords, kept: Bools, differing: CleanRecords, columns: Columns) -> CleanRecords:
