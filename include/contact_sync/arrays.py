@@ -18,7 +18,7 @@ Bools = npt.NDArray[np.bool_]
 Reader = Callable[[list[str]], list[str | None]]
 
 NONE = -1
-"""No such row, or no text."""
+"""No such row, no text, or a pair that is not in the order."""
 
 
 def one_piece(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -39,7 +39,7 @@ def differ(one: pa.Array, other: pa.Array) -> pa.Array:
 
 
 def coded(column: pa.ChunkedArray) -> tuple[SmallInts, pa.Array]:
-    """The place of each text among the distinct ones (NONE for null), and the distinct ones."""
+    """The place of each text among the distinct ones (NONE for null), and the distinct ones; neither may be written to."""
     encoded = one_piece(
         column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     )

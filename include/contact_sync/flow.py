@@ -18,6 +18,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from include.contact_sync.arrays import one_piece
 from include.contact_sync.columns import Columns, Part, resolve_columns
 from include.contact_sync.conclude import RunReport, conclude_run, record_run_error, remove_staged_data
 from include.contact_sync.errors import AnotherRunIsActive, RunError, RunRefused, StoreRefused, StoreUnavailable
@@ -127,9 +128,7 @@ def extract_contacts_of_source(run_id: int) -> Receipt:
     with _step(run_id, "extract_contacts", "contacts") as step:
         settings = step.run.settings
         linked = (
-            _linked_accounts(step)["external_id"].combine_chunks()
-            if settings.contacts.source == "synced_accounts"
-            else None
+            one_piece(_linked_accounts(step)["external_id"]) if settings.contacts.source == "synced_accounts" else None
         )
         with Salesforce.connect() as salesforce:
             extraction = asdict(

@@ -2,8 +2,8 @@
 
 Each measure is the command `python -m include.contact_sync run`, whose steps are those of the DAG, in a fresh process,
 start of Python and Airflow included. The floor beside it is what cannot be saved, measured in the same way:
-`tests.benchmark.floor`. Told is the median of several; between them the stores are made anew from a copy, so that each
-finds the same.
+`tests.benchmark.floor`. Told is the median of several; between first syncs the stores are made anew from a copy, so that
+each finds the same. Nights follow one another, as nights do.
 """
 
 import argparse
@@ -112,8 +112,9 @@ class Bench:
     def nights(self) -> tuple[Runs, Runs]:
         """Nights on which one contact of a hundred has a new title, some a new address; and such on which nothing changed.
 
-        They are measured in turn, each after the pages were asked for, so that each finds the machine in the same state:
-        how long the kernel takes to give a process memory depends on what ran before.
+        They are measured in turn, each right after another process asked for the pages, so that they find the machine in
+        about the same state: how long the kernel takes to give memory depends on what ran before. The unchanged night always
+        follows a changed one, whose old row versions are still there.
         """
         changed, unchanged = Runs(), Runs()
         for night in range(self.repeat):

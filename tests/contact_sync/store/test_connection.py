@@ -15,6 +15,7 @@ import pytest
 from psycopg.sql import SQL, Literal
 
 from include.contact_sync.errors import StoreUnavailable
+from include.contact_sync.store import connection as connection_module
 from include.contact_sync.store.connection import connect, own_transaction, read_frame, read_frames, sql
 from tests.conftest import ROOT, DatabaseServer, Store
 
@@ -92,6 +93,19 @@ def test_an_empty_result_has_its_columns(store: Store) -> None:
     frame = read_frame("SELECT external_id, id FROM contact_store.contacts")
     assert frame.schema.equals(pa.schema([("external_id", pa.string()), ("id", pa.int64())]))
     assert frame.num_rows == 0
+
+
+def test_a_result_arrives_in_one_piece_unless_it_is_too_large_for_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "CASE n % 3 WHEN 0 THEN NULL WHEN 1 THEN '' ELSE repeat('é', n % 50) END"
+    query = f"SELECT n, {text} AS text FROM generate_series(1, 400000) AS n"
+    whole = read_frame(query)
+    monkeypatch.setattr(connection_module, "PIECE", 1 << 20)
+    pieces = read_frame(query)
+    assert (whole["n"].num_chunks, whole.num_rows) == (1, 400_000)
+    assert pieces["n"].num_chunks > 1
+    assert pieces.equals(whole)
 
 
 def test_rule_6_2_frames_that_are_read_together_show_one_moment_whoever_edits_meanwhile(store: Store) -> None:

@@ -267,7 +267,7 @@ def but_for_what_was_removed(original: Any) -> Any:
 
 
 def where_it_stood(original: Any) -> Any:
-    return lambda tables, rows: [tables[0], *original(tables, rows)[1:]]
+    return lambda records, before, now: [before, *original(records, before, now)[1:]]
 
 
 def as_they_come(original: Any) -> Any:
