@@ -6,7 +6,6 @@ exist; no personal data. Any step can be repeated: what it staged is written aga
 """
 
 import logging
-import resource
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from include.contact_sync.errors import AnotherRunIsActive, RunError, RunRefused
 from include.contact_sync.extract import extract_accounts, extract_contacts
 from include.contact_sync.load import PlannedPart, apply_plan
 from include.contact_sync.match import match
+from include.contact_sync.memory import forget_peak, peak_mb
 from include.contact_sync.plan import Plan
 from include.contact_sync.reread import Earlier, comes_from, marked, origin, transform_what_differs
 from include.contact_sync.salesforce import Salesforce
@@ -265,6 +265,7 @@ class _Step:
 def _step(run_id: int, name: str, part: Literal["run", "accounts", "contacts"]) -> Generator[_Step, None, None]:
     """One step of a run: renews its lease, records how long it took and how much memory, and why it failed."""
     started = time.monotonic()
+    forget_peak()
     with connect() as connection:
         run = runs.resume_run(connection, run_id)
     step = _Step(run, name, Staging.from_environment().run(run_id), {}, started)
@@ -281,7 +282,7 @@ def _step(run_id: int, name: str, part: Literal["run", "accounts", "contacts"]) 
     pa.default_memory_pool().release_unused()  # or the next step of the same process has it on top of its own
     measured = {
         "seconds": round(time.monotonic() - started, 3),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mb": peak_mb(),
     }
     with connect() as connection:
         runs.record_step(connection, run_id, name, measured | step.facts)

@@ -13,7 +13,7 @@ _POLL = 0.2
 
 
 def run_whole_dag(stage: Stage, database: str) -> float:
-    """Start Airflow, sync once into `database`, stop Airflow; returns the seconds from trigger to success."""
+    """Start a new Airflow, sync once into `database`, stop Airflow; returns the seconds from trigger to success."""
     home = stage.folder / "whole-dag"
     home.mkdir(exist_ok=True)
     stage.make_database("airflow")

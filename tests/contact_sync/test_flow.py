@@ -25,6 +25,7 @@ from include.contact_sync.conclude import RunReport, conclude_run, summary
 from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive, RunRefused, StoreUnavailable
 from include.contact_sync.flow import RunRequest, run_all_steps
 from include.contact_sync.match import StoredRecords
+from include.contact_sync.memory import forget_peak, peak_mb
 from include.contact_sync.salesforce import client
 from include.contact_sync.settings import Settings
 from include.contact_sync.staging import Staging
@@ -707,6 +708,20 @@ def test_rule_6_5_every_contact_says_when_it_was_last_synced(organisation: Simul
     )
     last_synced = dict(store.execute(query))
     assert (last_synced[ann], last_synced[bob]) == (2, None)
+
+
+def test_each_step_records_its_own_peak_memory_not_that_of_what_ran_before_it(
+    organisation: Simulator, store: Store
+) -> None:
+    three_people(organisation, bob="bob@example.org")
+    sync(settings_with())  # whatever is loaded once is loaded now
+    forget_peak()
+    hundreds = bytearray(300 * 2**20)
+    hundreds[::4096] = b"x" * len(hundreds[::4096])
+    del hundreds
+    before = peak_mb()
+    steps = sync(settings_with()).run.steps
+    assert all(0 < steps[name]["peak_mb"] < before - 200 for name in steps)
 
 
 def test_staged_data_of_a_run_that_succeeded_is_removed_where_the_settings_keep_none(
