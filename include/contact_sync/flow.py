@@ -8,8 +8,9 @@ exist; no personal data. Any step can be repeated: what it staged is written aga
 import logging
 import time
 from collections.abc import Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, overload
 
@@ -23,7 +24,7 @@ from include.contact_sync.conclude import RunReport, conclude_run, record_run_er
 from include.contact_sync.errors import AnotherRunIsActive, RunError, RunRefused, StoreRefused, StoreUnavailable
 from include.contact_sync.extract import extract_accounts, extract_contacts
 from include.contact_sync.load import PlannedPart, apply_plan
-from include.contact_sync.match import match
+from include.contact_sync.match import StoredRecords, match
 from include.contact_sync.memory import forget_peak, peak_mb
 from include.contact_sync.plan import Plan
 from include.contact_sync.reread import Earlier, comes_from, marked, origin, transform_what_differs
@@ -31,7 +32,7 @@ from include.contact_sync.salesforce import Salesforce
 from include.contact_sync.settings import Settings
 from include.contact_sync.staging import Compression, RunStaging, StagedParts, Staging
 from include.contact_sync.store import error_book, runs, settings_versions
-from include.contact_sync.store.connection import connect, own_transaction, session_is_gone, unavailable
+from include.contact_sync.store.connection import connect, one_moment, own_transaction, session_is_gone, unavailable
 from include.contact_sync.store.migrations import migrate
 from include.contact_sync.store.records import read_fingerprint, read_linked_accounts, read_stored_records
 from include.contact_sync.store.runs import Run
@@ -45,6 +46,9 @@ from include.contact_sync.transform import (
 log = logging.getLogger(__name__)
 
 Receipt = dict[str, Any]
+WRITERS = 2
+"""Staged tables that are written at the same time."""
+
 SIGN_OF_LIFE = 30.0
 """Seconds between two renewals of the lease during a long step."""
 
@@ -356,14 +360,26 @@ def _read_earlier(step: _Step, columns: Columns) -> Earlier | None:
 
 
 def _plan(step: _Step, columns: Columns, clean: CleanRecords) -> PlannedPart:
-    fingerprint = read_fingerprint(columns.part)
-    return PlannedPart(_judge(step, columns, clean), fingerprint)
+    """Judge against the store; its fingerprint, as of a moment before it was read, is made out meanwhile."""
+    with one_moment() as moment, ThreadPoolExecutor(1, thread_name_prefix="fingerprint") as beside:
+        stored = _read_stored(step, columns)
+        fingerprint = beside.submit(read_fingerprint, columns.part, moment)
+        return PlannedPart(_match(step, columns, clean, stored), fingerprint.result())
 
 
-def _judge(step: _Step, columns: Columns, clean: CleanRecords) -> Plan:
+def _judge_again(step: _Step, columns: Columns) -> Plan:
+    clean = _read_tables(step.staging, f"{columns.part}/clean", CleanRecords)
+    return _match(step, columns, clean, _read_stored(step, columns))
+
+
+def _read_stored(step: _Step, columns: Columns) -> StoredRecords:
     stored = read_stored_records(columns, step.staging.read(f"{columns.part}/merges"))
     if step.run.dry_run and columns.part is Part.CONTACTS:
-        stored = type(stored)(stored.records, stored.handles, _linked_accounts(step), stored.merges)
+        return replace(stored, accounts=_linked_accounts(step))
+    return stored
+
+
+def _match(step: _Step, columns: Columns, clean: CleanRecords, stored: StoredRecords) -> Plan:
     plan = match(clean, stored, columns, whole_source=step.run.window is None or columns.part is Part.ACCOUNTS)
     log.info("%s: %s", columns.part, ", ".join(f"{count} {outcome}" for outcome, count in plan.counts().items()))
     return plan
@@ -382,7 +398,7 @@ def _finish_part(step: _Step, columns: Columns, clean: CleanRecords, planned: Pl
         clean,
         columns,
         planned,
-        lambda: _judge(step, columns, _read_tables(step.staging, f"{columns.part}/clean", CleanRecords)),
+        lambda: _judge_again(step, columns),
         lambda: read_fingerprint(columns.part),
         field_errors=field_errors,
         whole_source=step.run.window is None or columns.part is Part.ACCOUNTS,
@@ -408,8 +424,9 @@ def _linked_accounts(step: _Step) -> pa.Table:
 
 
 def _write_tables(staging: RunStaging, folder: str, tables: Any, compression: Compression = "lz4") -> None:
-    for field in fields(tables):
-        staging.write(f"{folder}/{field.name}", getattr(tables, field.name), compression)
+    names = [field.name for field in fields(tables)]
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="stage") as writers:
+        [*writers.map(lambda name: staging.write(f"{folder}/{name}", getattr(tables, name), compression), names)]
 
 
 def _read_tables(staging: RunStaging, folder: str, kind: Any) -> Any:

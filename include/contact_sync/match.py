@@ -115,9 +115,11 @@ class Matching:
         winners = follow_chains(self.stored.merges)
         if winners.empty:
             return
+        links = _rows_of(self.stored.records["external_id"], pa.array(winners["loser"], pa.string()), "row")
+        if links.empty:
+            return
         merged = pa.array([*winners["loser"], *winners["winner"]], pa.string())
         sources = _rows_of(self.external_ids, merged, "record")
-        links = _rows_of(self.stored.records["external_id"], merged, "row")
         still_here = winners.merge(sources, how="left", left_on="loser", right_on="external_id", validate="1:1")[
             "record"
         ].notna()

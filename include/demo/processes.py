@@ -29,6 +29,7 @@ _SET_PARENT_DEATH_SIGNAL = 1
 _SET_CHILD_SUBREAPER = 36
 _PORT_TAKEN = "address already in use"
 _STARTS = 5
+_INTERRUPTED = 130
 STOP_SECONDS = 10.0
 """How long a part may take to stop before it is killed."""
 
@@ -89,9 +90,12 @@ def stop_signals_raise() -> Generator[None, None, None]:
 
 @contextlib.contextmanager
 def stop_signals_wait() -> Generator[None, None, None]:
-    """Let no signal break what is being done; it is stopping anyway."""
-    with _handling_stop_signals(signal.SIG_IGN):
+    """Let no signal break what is being done; the first one takes effect afterwards."""
+    came: list[int] = []
+    with _handling_stop_signals(lambda number, frame: came.append(number)):
         yield
+    if came:
+        signal.raise_signal(came[0])
 
 
 @contextlib.contextmanager
@@ -110,7 +114,7 @@ def _handling_stop_signals(
 
 
 def guard(work: Callable[[], int]) -> int:
-    """Do the work in a child process; the exit code is returned in both processes.
+    """Do the work in a child process; the exit code is returned in both processes. It is 130 where `Interrupted` ended it.
 
     The one in front only waits and hands on the signals that ask to stop. When the child is killed it stops
     whatever the child had started, and when it is killed itself the child is told to stop.
@@ -126,8 +130,10 @@ def guard(work: Callable[[], int]) -> int:
             try:
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
                 return work()
+            except Interrupted:
+                return _INTERRUPTED
             finally:
-                with stop_signals_wait():
+                with _handling_stop_signals(signal.SIG_IGN):
                     end_descendants(seconds=3)
     with _handling_stop_signals(lambda number, frame: os.kill(child, signal.SIGTERM)):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -4,7 +4,7 @@
   their keys and checks, in PostgreSQL's own binary form.
 - night: the same download; read the stored keys and mapped values.
 
-Each is one fresh process that opens the same Airflow connections, as a sync is.
+Each is one fresh process that starts as a sync does and opens the same Airflow connections.
 """
 
 import sys
@@ -16,6 +16,7 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
+from include.contact_sync.__main__ import collecting_rarely
 from include.contact_sync.columns import Part, resolve_columns
 from include.contact_sync.salesforce.soql import Query, is_set
 from include.contact_sync.settings import Settings, read_settings
@@ -104,4 +105,4 @@ def _settings() -> Settings:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(collecting_rarely(main))

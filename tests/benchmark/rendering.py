@@ -4,6 +4,7 @@ The simulator keeps what it has rendered, so that the sync which is measured aft
 store nor the staging place of that sync is touched: it would find there what it was sent.
 """
 
+import os
 import sys
 from tempfile import TemporaryDirectory
 
@@ -20,7 +21,7 @@ def main() -> int:
     """Extract both parts, once."""
     settings = read_settings(SETTINGS.read_text(encoding="utf-8"))
     nobody = pa.array([], pa.string())
-    with TemporaryDirectory() as folder, Salesforce.connect() as salesforce:
+    with TemporaryDirectory(dir=os.environ["AIRFLOW_HOME"]) as folder, Salesforce.connect() as salesforce:
         staging = Staging(f"file://{folder}").run(0)
         extract_accounts(salesforce, settings, staging, _say_nothing)
         extract_contacts(salesforce, settings, staging, _say_nothing, linked_accounts=nobody, window=None)

@@ -929,7 +929,7 @@ def test_a_session_that_is_ended_in_the_middle_of_a_step_is_told_as_a_store_that
 ) -> None:
     three_people(organisation)
 
-    def be_ended(_part: Part) -> str:
+    def be_ended(*_: object) -> str:
         with connect() as connection:
             connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
         return ""

@@ -204,6 +204,22 @@ def test_the_first_signal_interrupts_and_later_ones_do_not_disturb_the_stopping(
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_signal_that_comes_while_parts_stop_takes_effect_when_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Parts.stop
+
+    def stop_and_be_asked_to(parts: Parts) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        stop(parts)
+
+    monkeypatch.setattr(Parts, "stop", stop_and_be_asked_to)
+    with stop_signals_raise():
+        with pytest.raises(Interrupted), Parts(tmp_path / "logs", tmp_path / "processes.json") as parts:
+            part = parts.start("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"], environment={})
+        assert part.process.poll() is not None
+
+
 # A demo in small: a guard, and behind it parts of which one starts a process that starts its own session.
 SMALL_DEMO = """
 import sys, time

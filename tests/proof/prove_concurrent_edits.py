@@ -366,7 +366,7 @@ def test_a_run_that_does_not_look_again_is_found_out(
     for each in [EDITS_OF_CONTACTS[number] for number in (0, 2, 5, 6)]:
         nights.quiet(each, BEFORE_THE_CONTACTS)
         with monkeypatch.context() as patch:
-            patch.setattr(flow, "read_fingerprint", lambda part: "the same")
+            patch.setattr(flow, "read_fingerprint", lambda *_: "the same")
             with pytest.raises((AssertionError, RunError, StoreRefused)):
                 nights.judge(each, at, Score("nobody's"))
         score.tried["lost edits that were found out"] += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Pace:
     """Attempts, waits (seconds) and sizes (rows, bytes). The defaults suit a live organisation; tests hurry.
 
-    With them a request is given up after about a minute of waiting, and a million contacts take some fifty calls.
+    With them a request is given up after about a minute of waiting, and a million contacts take some forty calls.
     """
 
     attempts: int = 7

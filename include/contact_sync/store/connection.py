@@ -59,6 +59,15 @@ def connect(conn_id: str = "contacts_db") -> psycopg.Connection:
     return connection
 
 
+@contextmanager
+def one_moment(conn_id: str = "contacts_db") -> Generator[psycopg.Connection]:
+    """A session that sees the store as it is now until its end, whoever edits it meanwhile, and writes nothing."""
+    with connect(conn_id) as connection:
+        connection.execute(sql("read_one_moment"))
+        connection.execute(sql("share_moment"))  # the first query decides what is seen
+        yield connection
+
+
 def read_frame(query: LiteralString | Composable, conn_id: str = "contacts_db") -> "pa.Table":
     """Everything that a query returns, as Arrow, through a session of its own: it sees what is committed, nothing else.
 
@@ -76,8 +85,7 @@ def read_frames(queries: Sequence[LiteralString | Composable], conn_id: str = "c
     import adbc_driver_postgresql.dbapi as adbc
 
     try:
-        with connect(conn_id) as connection, ThreadPoolExecutor(len(queries), thread_name_prefix="frame") as readers:
-            connection.execute(sql("read_one_moment"))
+        with one_moment(conn_id) as connection, ThreadPoolExecutor(len(queries), thread_name_prefix="frame") as readers:
             row = connection.execute(sql("share_moment")).fetchone()
             assert row is not None
             moment = SQL(sql("see_moment")).format(moment=Literal(row[0])).as_string(connection)

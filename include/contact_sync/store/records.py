@@ -1,9 +1,12 @@
 """Reads the store as matching needs it: keys, handles and the columns that are mapped, nothing else.
 
-The fingerprint tells whether the store is still as it was read; whoever plans takes it before reading, so that an
-edit in between is noticed when the plan is applied (rule 6.2). Nothing is written here; `load` does that.
+The fingerprint tells whether the store is still as it was read; whoever plans takes that of a moment before reading, so
+that an edit in between is noticed when the plan is applied (rule 6.2). Nothing is written here; `load` does that.
 """
 
+from contextlib import nullcontext
+
+import psycopg
 import pyarrow as pa
 from psycopg import sql as compose
 
@@ -33,9 +36,13 @@ def read_linked_accounts() -> pa.Table:
     return read_frame(sql("read_linked_accounts"))
 
 
-def read_fingerprint(part: Part) -> str:
-    """A text that changes with every change to what `part` is matched against."""
-    with connect() as connection:
+def read_fingerprint(part: Part, moment: psycopg.Connection | None = None) -> str:
+    """A text that changes with every change to what `part` is matched against.
+
+    Args:
+        moment: a session of `one_moment`, whose moment it tells; otherwise that of now.
+    """
+    with nullcontext(moment) if moment else connect() as connection:
         row = connection.execute(sql(f"fingerprint_{part}")).fetchone()
     assert row is not None
     return str(row[0])
