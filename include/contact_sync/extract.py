@@ -8,11 +8,9 @@ not come out right is begun again once. How Salesforce is spoken to is the packa
 
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -158,32 +156,6 @@ class _Records:
         return _Records(received, self.kept + kept.num_rows, pages, size)
 
 
-class _PartWriter:
-    """Stages parts, each while the next page is worked on. All are there when the context was left without an error."""
-
-    def __init__(self, staging: RunStaging, folder: str) -> None:
-        self._staging, self._folder = staging, folder
-        self._under_way: Future[None] | None = None
-
-    def __enter__(self) -> Self:
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="stage")
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._beside.shutdown()
-        if kind is None:
-            self._finish()
-
-    def write(self, number: int, table: pa.Table) -> None:
-        """Begin to write a part. Raises what went wrong with the one before."""
-        self._finish()
-        self._under_way = self._beside.submit(self._staging.write_part, self._folder, number, table)
-
-    def _finish(self) -> None:
-        if self._under_way is not None:
-            self._under_way.result()
-
-
 @dataclass(frozen=True)
 class _Reader:
     """Reads a part once: its fields, list view, number, merges, records."""
@@ -268,12 +240,12 @@ class _Reader:
         reading = self.salesforce.read(query, count, self.progress)
         records = _Records()
         try:
-            with closing(reading.pages) as pages, _PartWriter(self.staging, self.source.folder) as writer:
+            with closing(reading.pages) as pages:
                 for page in pages:
                     kept = _kept(page.table, self.source)
                     records = records.with_page(page, kept)
                     self._refuse_too_many(records.kept)
-                    writer.write(records.pages, _as_mapped(kept, self.source, resolved))
+                    self.staging.write_part(self.source.folder, records.pages, _as_mapped(kept, self.source, resolved))
                     self.progress(f"{records.received:,} of {page.announced:,} records received")
         except Refused as refused:
             raise self._explained(refused, resolved) from refused

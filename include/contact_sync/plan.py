@@ -62,17 +62,15 @@ class Plan:
 
 
 def write_plan(matching: "Matching", *, whole_source: bool) -> Plan:
-    with ThreadPoolExecutor(1, thread_name_prefix="errors") as beside:
-        errors = beside.submit(_errors, matching)
-        handles, released = _handle_changes(matching)
-        writes, outcome = _writes(matching, handles, released)
+    handles, released = _handle_changes(matching)
+    writes, outcome = _writes(matching, handles, released)
     return Plan(
         _outcomes(matching, outcome),
         writes,
         handles,
         released,
         _stopped(matching) if whole_source else _ids(np.array([], dtype=np.int64)),
-        errors.result(),
+        _errors(matching),
     )
 
 

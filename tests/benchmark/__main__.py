@@ -126,7 +126,7 @@ class Bench:
     def nights(self) -> tuple[Runs, Runs]:
         """Nights on which one contact of a hundred has a new title, some a new address; and such on which nothing changed.
 
-        They are measured in turn, each right after another process asked for its pages, so that they find the machine in
+        They are measured in turn, each right after the same other process, so that they find the machine in
         about the same state: how long the kernel takes to give memory depends on what ran before. The unchanged night always
         follows a changed one, whose old row versions are still there.
         """
@@ -188,6 +188,7 @@ class Bench:
 
     def _floor_of_night(self, database: str) -> float:
         self._floor(database, "night")  # renders its pages, which are not those of a sync
+        self._render_pages(database)
         return self._floor(database, "night")
 
     def staged_mb(self) -> int:
