@@ -46,6 +46,7 @@ from include.contact_sync.transform import (
 log = logging.getLogger(__name__)
 
 Receipt = dict[str, Any]
+
 WRITERS = 2
 """Staged tables that are written at the same time."""
 
