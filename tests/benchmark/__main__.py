@@ -126,9 +126,9 @@ class Bench:
     def nights(self) -> tuple[Runs, Runs]:
         """Nights on which one contact of a hundred has a new title, some a new address; and such on which nothing changed.
 
-        They are measured in turn, each right after the same other process, so that they find the machine in
-        about the same state: how long the kernel takes to give memory depends on what ran before. The unchanged night always
-        follows a changed one, whose old row versions are still there.
+        They are measured in turn, each right after the same other process, so that they find the machine in about the same
+        state: how long the kernel takes to give memory depends on what ran before. The unchanged night always follows a
+        changed one, whose old row versions are still there.
         """
         changed, unchanged = Runs(), Runs()
         for night in range(self.repeat):
