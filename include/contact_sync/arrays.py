@@ -1,9 +1,12 @@
-"""What several steps do with columns of Arrow: put in one piece, compare, number and join their texts. Pure."""
+"""What several steps do with tables of Arrow and their columns: merge, compare, number, join their texts. Pure."""
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +20,28 @@ SmallInts = npt.NDArray[np.integer[Any]]
 Bools = npt.NDArray[np.bool_]
 Reader = Callable[[list[str]], list[str | None]]
 
+READERS = 3
+"""Columns that are worked on at the same time: Arrow works while Python waits for phones or reads other texts."""
+
 NONE = -1
 """No such row, no text, or a pair that is not in the order."""
+
+
+FEW_TEXTS = pa.dictionary(pa.int16(), pa.string())
+"""The type of a column in which few texts stand again and again."""
+
+
+class LazyTable(Protocol):
+    """A table, or one whose columns are read when they are asked for."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns."""
+        ...
+
+    def __getitem__(self, name: str) -> pa.ChunkedArray:
+        """One column."""
+        ...
 
 
 def one_piece(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -89,3 +112,44 @@ def json_strings(texts: pa.Array) -> pa.Array:
     return pc.if_else(
         special, by_distinct(others, lambda found: [json.dumps(text, ensure_ascii=False) for text in found]), plain
     )
+
+
+@dataclass(frozen=True)
+class RowMerge:
+    """How two tables in the same order become one.
+
+    Attributes:
+        stays: which rows of the first table are left.
+        places: before which row of the first table each row of the second goes; ascending.
+    """
+
+    stays: Bools
+    places: Ints
+
+    @cached_property
+    def order(self) -> Ints:
+        """Which rows of the two tables, one below the other, make the one that they become."""
+        left = np.flatnonzero(self.stays)
+        new = len(self.stays) + np.arange(len(self.places))
+        return np.insert(left, np.searchsorted(left, self.places), new)
+
+    def rows(self) -> list[pa.Array]:
+        """Where the rows of either table are in the one that they become."""
+        now = np.zeros(len(self.stays) + len(self.places), dtype=np.int32)
+        now[self.order] = np.arange(len(self.order))
+        return [pa.array(now[: len(self.stays)]), pa.array(now[len(self.stays) :])]
+
+    def take(self, first: LazyTable, second: pa.Table) -> pa.Table:
+        """What the tables become; columns are taken at the same time, and not copied where they stay the same."""
+        replaced = pa.array(~self.stays)
+        is_in_place = np.array_equal(np.flatnonzero(~self.stays), self.places)  # nothing but replaced rows
+        order = pa.array(self.order)
+
+        def take(name: str) -> pa.Array:
+            before, new = one_piece(first[name]), one_piece(second[name])
+            if is_in_place and before.filter(replaced).cast(pa.string()) == new.cast(pa.string()):
+                return before
+            return one_piece(pa.chunked_array([before, new], before.type).take(order))
+
+        with ThreadPoolExecutor(READERS, thread_name_prefix="take") as readers:
+            return pa.table([*readers.map(take, first.schema.names)], schema=first.schema)

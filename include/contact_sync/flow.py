@@ -7,7 +7,7 @@ exist; no personal data. Any step can be repeated: what it staged is written aga
 
 import logging
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
@@ -32,10 +32,23 @@ from include.contact_sync.salesforce import Salesforce
 from include.contact_sync.settings import Settings
 from include.contact_sync.staging import Compression, RunStaging, StagedParts, Staging
 from include.contact_sync.store import error_book, runs, settings_versions
-from include.contact_sync.store.connection import connect, one_moment, own_transaction, session_is_gone, unavailable
+from include.contact_sync.store.connection import (
+    Moment,
+    connect,
+    one_moment,
+    own_transaction,
+    session_is_gone,
+    unavailable,
+)
 from include.contact_sync.store.migrations import migrate
-from include.contact_sync.store.records import read_fingerprint, read_linked_accounts, read_stored_records
+from include.contact_sync.store.records import (
+    Fingerprint,
+    read_fingerprint,
+    read_linked_accounts,
+    read_stored_records,
+)
 from include.contact_sync.store.runs import Run
+from include.contact_sync.store.store_copy import CopyOrigin, StoreCopy, most_newer, read_newer
 from include.contact_sync.transform import (
     ERRORS_SCHEMA,
     HANDLES_SCHEMA,
@@ -49,6 +62,10 @@ Receipt = dict[str, Any]
 
 WRITERS = 2
 """Staged tables that are written at the same time."""
+
+_STORE_COPY = "contacts/store_copy"
+_UNTOLD = {"fingerprint", "store_copy"}
+"""What says nothing to a person."""
 
 SIGN_OF_LIFE = 30.0
 """Seconds between two renewals of the lease during a long step."""
@@ -298,7 +315,7 @@ def _step(run_id: int, name: str, part: Literal["run", "accounts", "contacts"]) 
 def _told(facts: Receipt) -> Receipt:
     """What of a receipt a person reads: the plain figures."""
     return {
-        name: value for name, value in facts.items() if isinstance(value, int | float | str) and name != "fingerprint"
+        name: value for name, value in facts.items() if isinstance(value, int | float | str) and name not in _UNTOLD
     }
 
 
@@ -361,23 +378,69 @@ def _read_earlier(step: _Step, columns: Columns) -> Earlier | None:
 
 
 def _plan(step: _Step, columns: Columns, clean: CleanRecords) -> PlannedPart:
-    """Judge against the store; its fingerprint, as of a moment before it was read, is made out meanwhile."""
+    """Judge against the store as it is at one moment; its fingerprint is made out meanwhile."""
     with one_moment() as moment, ThreadPoolExecutor(1, thread_name_prefix="fingerprint") as beside:
-        stored = _read_stored(step, columns)
+        origin = CopyOrigin.at(moment, columns) if columns.part is Part.CONTACTS else None
         fingerprint = beside.submit(read_fingerprint, columns.part, moment)
-        return PlannedPart(_match(step, columns, clean, stored), fingerprint.result())
+        stored = _read_newer(step, columns, moment, origin, fingerprint.result) if origin else None
+        is_whole = stored is None
+        stored = stored or _read_stored(step, columns, moment)
+        plan = _match(step, columns, clean, _as_planned(step, columns, stored))
+        if origin and is_whole:
+            _keep_copy(step, stored, origin, plan)
+        return PlannedPart(plan, fingerprint.result().text)
 
 
 def _judge_again(step: _Step, columns: Columns) -> Plan:
     clean = _read_tables(step.staging, f"{columns.part}/clean", CleanRecords)
-    return _match(step, columns, clean, _read_stored(step, columns))
+    return _match(step, columns, clean, _as_planned(step, columns, _read_stored(step, columns)))
 
 
-def _read_stored(step: _Step, columns: Columns) -> StoredRecords:
-    stored = read_stored_records(columns, step.staging.read(f"{columns.part}/merges"))
+def _read_stored(step: _Step, columns: Columns, moment: Moment | None = None) -> StoredRecords:
+    return read_stored_records(columns, _merges(step, columns), moment)
+
+
+def _merges(step: _Step, columns: Columns) -> pa.Table:
+    return step.staging.read(f"{columns.part}/merges")
+
+
+def _as_planned(step: _Step, columns: Columns, stored: StoredRecords) -> StoredRecords:
+    """In a dry run the accounts part has only said what it would link."""
     if step.run.dry_run and columns.part is Part.CONTACTS:
         return replace(stored, accounts=_linked_accounts(step))
     return stored
+
+
+def _read_newer(
+    step: _Step, columns: Columns, moment: Moment, origin: CopyOrigin, read_fingerprint: Callable[[], Fingerprint]
+) -> StoredRecords | None:
+    """What is stored, made of the copy that an earlier run kept and of what is newer; None where that cannot be."""
+    with connect() as connection:
+        found = runs.last_store_copy(connection, step.run.id)
+    if found is None:
+        return None
+    run_id, token = found
+    try:
+        staging = Staging.from_environment().run(run_id)
+        copy = StoreCopy(*(staging.open(f"{_STORE_COPY}/{field.name}") for field in fields(StoreCopy)))
+    except RunRefused as lost:
+        log.info("The copy of the store cannot be used, everything is read: %s", lost)
+        return None
+    # A store that was set back does not know the run, or knows another one of this number.
+    if copy.origin is None or copy.origin.token != token or not copy.origin.precedes(origin):
+        log.info("The copy of the store that run %d kept is not one of this store, everything is read", run_id)
+        return None
+    return read_newer(copy, columns, _merges(step, columns), moment, read_fingerprint)
+
+
+def _keep_copy(step: _Step, stored: StoredRecords, origin: CopyOrigin, plan: Plan) -> None:
+    """Keep what was read for later runs, unless so much is about to change that they would read everything anyway."""
+    if plan.writes.num_rows > most_newer(stored.records.num_rows):
+        return
+    copy = StoreCopy.of(stored, origin)
+    if copy is not None:
+        _write_tables(step.staging, _STORE_COPY, copy)
+        step.facts |= {"store_copy": origin.token}
 
 
 def _match(step: _Step, columns: Columns, clean: CleanRecords, stored: StoredRecords) -> Plan:
@@ -400,7 +463,7 @@ def _finish_part(step: _Step, columns: Columns, clean: CleanRecords, planned: Pl
         columns,
         planned,
         lambda: _judge_again(step, columns),
-        lambda: read_fingerprint(columns.part),
+        lambda: read_fingerprint(columns.part).text,
         field_errors=field_errors,
         whole_source=step.run.window is None or columns.part is Part.ACCOUNTS,
     )

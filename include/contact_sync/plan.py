@@ -124,7 +124,7 @@ def _released(matching: "Matching", claimed_again: Ints) -> pa.Table:
         {
             "record": pa.array(record, pa.int32()),
             "id": pa.array(matching.stored_ids[row[candidates]], pa.int64()),
-            "source": texts["source"],
+            "source": texts["source"].cast(pa.string()),
             "handle": texts["handle"],
         }
     )

@@ -10,7 +10,6 @@ import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from functools import cached_property
 from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
@@ -23,10 +22,10 @@ import pyarrow.compute as pc
 
 from include.contact_sync import arrays, phones, settings, transform
 from include.contact_sync import columns as columns_module
-from include.contact_sync.arrays import Bools, Ints, is_ascending, one_piece, pair_places
+from include.contact_sync.arrays import READERS, Bools, Ints, RowMerge, is_ascending, one_piece, pair_places
 from include.contact_sync.columns import SOURCE_ORDER, Columns
 from include.contact_sync.errors import RunRefused
-from include.contact_sync.transform import READERS, CleanRecords, Snapshot
+from include.contact_sync.transform import CleanRecords, Snapshot
 
 Origin = dict[bytes, bytes]
 """Who read values, and from which snapshot; it stands in the schema of each table of clean records."""
@@ -155,51 +154,10 @@ def _taken(column: pa.Array | pa.ChunkedArray, rows: pa.Array | None) -> Any:
     return column if rows is None else column.take(rows)
 
 
-@dataclass(frozen=True)
-class _Merge:
-    """How two tables in the same order become one.
-
-    Attributes:
-        stays: which rows of the first table are left.
-        places: before which row of the first table each row of the second goes; ascending.
-    """
-
-    stays: Bools
-    places: Ints
-
-    @cached_property
-    def order(self) -> Ints:
-        """Which rows of the two tables, one below the other, make the one that they become."""
-        left = np.flatnonzero(self.stays)
-        new = len(self.stays) + np.arange(len(self.places))
-        return np.insert(left, np.searchsorted(left, self.places), new)
-
-    def rows(self) -> list[pa.Array]:
-        """Where the rows of either table are in the one that they become."""
-        now = np.zeros(len(self.stays) + len(self.places), dtype=np.int32)
-        now[self.order] = np.arange(len(self.order))
-        return [pa.array(now[: len(self.stays)]), pa.array(now[len(self.stays) :])]
-
-    def take(self, first: pa.Table, second: pa.Table) -> pa.Table:
-        """What the tables become; columns are taken at the same time, and not copied where they stay the same."""
-        replaced = pa.array(~self.stays)
-        is_in_place = np.array_equal(np.flatnonzero(~self.stays), self.places)  # nothing but replaced rows
-        order = pa.array(self.order)
-
-        def take(name: str) -> pa.Array:
-            before, new = one_piece(first[name]), one_piece(second[name])
-            if is_in_place and before.filter(replaced).cast(pa.string()) == new.cast(pa.string()):
-                return before
-            return one_piece(pa.chunked_array([before, new], before.type).take(order))
-
-        with ThreadPoolExecutor(READERS, thread_name_prefix="take") as readers:
-            return pa.table([*readers.map(take, first.column_names)], schema=first.schema)
-
-
 def _put_together(before: CleanRecords, kept: Bools, differing: CleanRecords, columns: Columns) -> CleanRecords:
     """The records that are kept and those that were read now, as if all of them had been read at once."""
     ids_before, ids = (one_piece(read.records["external_id"]) for read in (before, differing))
-    records = _Merge(kept, pc.search_sorted(ids_before, ids).to_numpy().astype(np.int64))
+    records = RowMerge(kept, pc.search_sorted(ids_before, ids).to_numpy().astype(np.int64))
     by_source = sorted(columns.handles, key=lambda giver: SOURCE_ORDER.index(giver.source))
     givers = [(giver.source, giver.salesforce_field) for giver in by_source]
     readable = [(field.name, field.salesforce_fields[0]) for field in columns.fields]
@@ -215,8 +173,8 @@ def _put_together(before: CleanRecords, kept: Bools, differing: CleanRecords, co
 
 
 def _merge_of_rows(
-    records: _Merge, before: pa.Table, differing: pa.Table, names: tuple[str, str], order: Sequence[tuple[str, str]]
-) -> _Merge:
+    records: RowMerge, before: pa.Table, differing: pa.Table, names: tuple[str, str], order: Sequence[tuple[str, str]]
+) -> RowMerge:
     """How tables become one whose rows belong to records, in the order of what two columns name, then of the records."""
     groups, new_groups = (pair_places(table[names[0]], table[names[1]], order) for table in (before, differing))
     starts = np.searchsorted(groups, np.arange(len(order) + 1, dtype=groups.dtype)).tolist()
@@ -226,10 +184,10 @@ def _merge_of_rows(
     for group, (start, end) in enumerate(pairwise(starts)):
         of_group = new_groups == group
         places[of_group] = start + np.searchsorted(record[start:end], place[of_group])
-    return _Merge(records.stays[record], places)
+    return RowMerge(records.stays[record], places)
 
 
-def _renumbered(records: _Merge, *tables: pa.Table) -> list[pa.Table]:
+def _renumbered(records: RowMerge, *tables: pa.Table) -> list[pa.Table]:
     """The tables with the rows of the records as they become."""
     return [
         table.set_column(0, table.schema.field("record"), now.take(one_piece(table["record"])))

@@ -104,9 +104,13 @@ class RunStaging:
 
     def read(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Read a table. Raises RunRefused where it is gone or damaged."""
+        return self.open(name).read(columns)
+
+    def open(self, name: str) -> "StagedParts":
+        """As `read`, but a column is read when it is asked for."""
         if not self.exists(name):
             raise self._gone(name)
-        return _read_stream(self._content(name, self._path(name)), columns)
+        return StagedParts([self._content(name, self._path(name))])
 
     def write_part(self, folder: str, number: int, table: pa.Table) -> None:
         """Write one of several files that `read_parts` puts together."""

@@ -12,13 +12,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from include.contact_sync.arrays import by_distinct, join_present, json_strings, one_piece, wrapped
+from include.contact_sync.arrays import (
+    FEW_TEXTS,
+    READERS,
+    LazyTable,
+    by_distinct,
+    join_present,
+    json_strings,
+    one_piece,
+    wrapped,
+)
 from include.contact_sync.columns import SOURCE_ORDER, Columns, HandleColumn, Part, ValueColumn
 from include.contact_sync.errors import RunRefused
 from include.contact_sync.phones import read_phones
@@ -26,9 +34,6 @@ from include.contact_sync.settings import CustomFieldType
 
 LONGEST_HANDLE = 500
 """Characters. A longer text is no way to reach a person, and PostgreSQL cannot index it."""
-
-READERS = 3
-"""Columns that are read at the same time: Arrow works while Python waits for phones or reads other texts."""
 
 MOST_TEXT = 2**31 - 1
 """Bytes of one field in all records together."""
@@ -50,9 +55,8 @@ _DOMAIN = re.compile(r"(?!-)[^\s./@:\\\"'<>,;()\[\]]{1,63}(?:\.[^\s./@:\\\"'<>,;
 HandleReaders = dict[str, Callable[[pa.Array], pa.Array]]
 """By source: texts become handles; null where they cannot be read. Phones depend on the region and are added for it."""
 
-_FEW_TEXTS = pa.dictionary(pa.int16(), pa.string())
 HANDLES_SCHEMA = pa.schema(
-    [("record", pa.int32()), ("source", _FEW_TEXTS), ("handle", pa.string()), ("salesforce_field", _FEW_TEXTS)]
+    [("record", pa.int32()), ("source", FEW_TEXTS), ("handle", pa.string()), ("salesforce_field", FEW_TEXTS)]
 )
 UNREADABLE_SCHEMA = pa.schema([("record", pa.int32()), ("column", pa.string()), ("salesforce_field", pa.string())])
 ERRORS_SCHEMA = pa.schema(
@@ -88,17 +92,8 @@ class CleanRecords:
     warnings: pa.Table
 
 
-class Snapshot(Protocol):
-    """What Salesforce sent, a row per record, all text: a table, or one whose columns are read when they are asked for."""
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Names and types of the columns."""
-        ...
-
-    def __getitem__(self, name: str) -> pa.ChunkedArray:
-        """One column."""
-        ...
+Snapshot = LazyTable
+"""What Salesforce sent, a row per record, all text."""
 
 
 def transform(snapshot: Snapshot, columns: Columns) -> CleanRecords:

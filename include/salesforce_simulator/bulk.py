@@ -1,7 +1,7 @@
 """Bulk API 2.0 query jobs: creation, states, pages of CSV.
 
 A job's rows are found when it is created and rendered when a page is fetched; with the option `keep_pages` both are
-kept for the next job that asks the same of the same data. A job belongs to the API version that created it.
+kept, until the data change, for the next job that asks the same. A job belongs to the API version that created it.
 """
 
 import secrets
@@ -121,6 +121,7 @@ class Jobs:
         self._jobs: dict[str, Job] = {}
         self._kept_answers: dict[tuple[Any, ...], Answer] = {}
         self._kept_pages: dict[tuple[Any, ...], bytes] = {}
+        self._kept_generation = 0
         self._serial = 0
         self._lock = threading.Lock()
 
@@ -161,6 +162,7 @@ class Jobs:
     def _answer(
         self, user: User, query: soql.Query, deleted_too: bool, options: Options, generation: int
     ) -> tuple[Answer | None, str | None]:
+        self._forget_all_but(generation)
         key = (query.text, deleted_too, user.username, generation)
         if key in self._kept_answers:
             return self._kept_answers[key], None
@@ -178,6 +180,14 @@ class Jobs:
         if options.keep_pages:
             self._kept_answers[key] = answer
         return answer, None
+
+    def _forget_all_but(self, generation: int) -> None:
+        """What was kept of data that is no more is of no use to anybody."""
+        with self._lock:
+            if generation != self._kept_generation:
+                self._kept_answers.clear()
+                self._kept_pages.clear()
+                self._kept_generation = generation
 
     def find(self, identifier: str, version: str) -> Job:
         """A job by its id; only the API version that made it may ask."""

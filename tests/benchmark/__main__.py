@@ -9,6 +9,7 @@ each finds the same. Nights follow one another, as nights do.
 import argparse
 import json
 import os
+import shutil
 import statistics
 import sys
 from collections.abc import Sequence
@@ -121,6 +122,16 @@ class Bench:
         for _ in range(self.repeat):
             self.stage.make_database("linked", "unlinked")
             self._sync("linked", runs)
+        return runs
+
+    def nights_without_copy(self) -> Runs:
+        """Nights on which nothing changed, and that find no copy of the store: they read all of it and keep one."""
+        runs = Runs()
+        for _ in range(self.repeat):
+            for folder in (self.stage.folder / "staging" / "first").glob("run-*/contacts/store_copy"):
+                shutil.rmtree(folder)
+            self._render_pages("first")
+            self._sync("first", runs)
         return runs
 
     def nights(self) -> tuple[Runs, Runs]:
@@ -259,6 +270,7 @@ def main() -> int:
         first = figures["first sync"] = _told("first sync", bench.first())
         bench.floor_of_first(first)
         unlinked = figures["first sync, unlinked contacts"] = _told("unlinked", bench.first_with_unlinked())
+        without_copy = figures["night, no copy of the store"] = _told("without copy", bench.nights_without_copy())
         changed, night = bench.nights()
         figures["night, nothing changed"] = _told("night", night)
         figures["night, 1 % changed"] = _told("changed", changed)
@@ -274,6 +286,7 @@ def main() -> int:
         _seconds("night, nothing changed", night.median, 15),
         _ratio("… of its floor", night.median, night.floor, 2.0),
         Line("… rows rewritten", "some" if bench.rewritten else "none", "none", not bench.rewritten),
+        Line("… where it finds no copy of the store", f"{without_copy.median:.1f} s", "", None),
         _ratio("night, 1 % changed, of the unchanged one", changed.median, night.median, 1.15),
         _atmost("peak memory of a process", max(mb for runs in ours for mb in runs.peak_mb), 1536, "MB"),
         _ratio("growth from a tenth", first.median, tenth.median, 11.0),

@@ -70,6 +70,7 @@ def _download(client: Any, query: str) -> int:
         wanted = {"maxRecords": _ROWS, **({"locator": locator} if locator else {})}
         answer = client.session.get(f"{jobs}/{job}/results", params=wanted, headers=client.headers)
         received, locator = received + len(answer.content), answer.headers["Sforce-Locator"]
+    client.session.delete(f"{jobs}/{job}", headers=client.headers)
     return received
 
 

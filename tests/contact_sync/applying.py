@@ -57,7 +57,7 @@ def plan_and_apply(
     def judge() -> Plan:
         return match(clean, read_stored_records(columns, merges), columns, whole_source=whole_source)
 
-    planned = PlannedPart(fingerprint=read_fingerprint(columns.part), plan=judge())
+    planned = PlannedPart(fingerprint=read_fingerprint(columns.part).text, plan=judge())
     if between:
         between()
     return apply_plan(
@@ -66,7 +66,7 @@ def plan_and_apply(
         columns,
         planned,
         judge,
-        lambda: read_fingerprint(columns.part),
+        lambda: read_fingerprint(columns.part).text,
         field_errors=ERRORS_SCHEMA.empty_table(),
         whole_source=whole_source,
     )

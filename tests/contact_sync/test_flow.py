@@ -4,7 +4,9 @@ import csv
 import io
 import itertools
 import json
+import os
 import re
+import shutil
 import threading
 import time
 from collections import Counter
@@ -16,7 +18,6 @@ from typing import Any
 
 import phonenumbers
 import psycopg
-import pyarrow as pa
 import pytest
 
 from include.contact_sync import flow, load, reread
@@ -26,10 +27,13 @@ from include.contact_sync.errors import CATALOGUE, AnotherRunIsActive, RunRefuse
 from include.contact_sync.flow import RunRequest, run_all_steps
 from include.contact_sync.match import StoredRecords
 from include.contact_sync.memory import forget_peak, peak_mb
+from include.contact_sync.plan import Plan
 from include.contact_sync.salesforce import client
 from include.contact_sync.settings import Settings
 from include.contact_sync.staging import Staging
+from include.contact_sync.store import store_copy
 from include.contact_sync.store.connection import connect
+from include.contact_sync.transform import CleanRecords
 from include.salesforce_simulator.generate import ACTIVE_CUSTOMERS_VIEW, CUSTOMER_ACCOUNTS_VIEW, MY_CONTACTS_VIEW
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import Store
@@ -676,25 +680,99 @@ def test_rule_6_2_an_edit_at_the_last_moment_is_seen_before_anything_is_written(
         for statement in edits if part is Part.CONTACTS else ():
             store.execute(statement)
 
-    read_stored_records, lock_tables = flow.read_stored_records, load._lock_tables
+    match, lock_tables = flow.match, load._lock_tables
 
-    def read(columns: Columns, merges: pa.Table) -> StoredRecords:
-        stored = read_stored_records(columns, merges)
+    def match_what_was_read(clean: CleanRecords, stored: StoredRecords, columns: Columns, **more: Any) -> Plan:
         edit(columns.part)
-        return stored
+        return match(clean, stored, columns, **more)
 
     def lock(connection: psycopg.Connection, part: Part) -> None:
         edit(part)
         lock_tables(connection, part)
 
     if moment == "after the store was read":
-        monkeypatch.setattr(flow, "read_stored_records", read)
+        monkeypatch.setattr(flow, "match", match_what_was_read)
     else:
         monkeypatch.setattr(load, "_lock_tables", lock)
     concluded = sync(settings_with())
     assert (concluded.run.state, next(edits, None)) == ("succeeded", None)
     assert open_errors(store)["email_taken"] == 1
     assert people(store)[ann] == ("Ann", ["ann@example.org"])
+
+
+# ------------------------------------------------------------------------------------------------- the copy of the store
+
+
+def sync_until_the_store_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first run writes everything, so that a copy of before would be of no use."""
+    with monkeypatch.context() as patch:
+        patch.setattr(store_copy, "SOME_NEWER", 0)
+        assert not kept_copy(sync(settings_with()))
+        assert kept_copy(sync(settings_with()))
+
+
+def kept_copy(run: RunReport) -> bool:
+    """Whether the run read the whole store, and kept that for later ones."""
+    return "store_copy" in run.run.steps["match_contacts"]
+
+
+def test_a_later_run_reads_only_what_is_newer_in_the_store(
+    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, (ann, bob, _) = three_people(organisation, bob="bob@example.org")
+    sync_until_the_store_is_copied(monkeypatch)
+    organisation.control.update(sobject="Contact", ids=[bob], values={"Email": "bob@other.example"})
+    store.execute("UPDATE contact_store.contacts SET name = 'somebody' WHERE external_id = %s", [ann])
+    store.execute("INSERT INTO contact_store.contacts (name) VALUES ('Zoe')")
+    read, whole = flow.read_stored_records, []
+    monkeypatch.setattr(flow, "read_stored_records", lambda *asked: whole.append(asked[0].part) or read(*asked))
+    edited = sync(settings_with())
+    assert (edited.run.contacts["updated"], kept_copy(edited), whole) == (2, False, [Part.ACCOUNTS])
+    assert people(store)[ann] == ("Ann", ["ann@example.org"])
+    assert people(store)[bob] == ("Bob", ["bob@other.example"])
+    again = sync(settings_with())
+    assert (again.run.contacts["unchanged"], kept_copy(again)) == (edited.run.contacts["read"], False)
+
+
+def remove_a_handle(store: Store) -> None:
+    store.execute("DELETE FROM contact_store.contact_handles WHERE handle = 'bob@example.org'")
+
+
+def forget_the_copy(store: Store) -> None:
+    """As in a store that was set back to before that run, and ran again."""
+    other = """UPDATE contact_store.sync_runs SET steps = jsonb_set(steps, '{match_contacts,store_copy}', '"other"')
+        WHERE steps -> 'match_contacts' ? 'store_copy'"""
+    assert store.execute(f"{other} RETURNING 1")
+
+
+def damage_the_copy(store: Store) -> None:
+    (file,) = Path(os.environ["CONTACT_SYNC_STAGING"].removeprefix("file://")).glob("*/contacts/store_copy/handles*")
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+
+
+def remove_the_copy(store: Store) -> None:
+    (folder,) = Path(os.environ["CONTACT_SYNC_STAGING"].removeprefix("file://")).glob("*/contacts/store_copy")
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("happens", [remove_a_handle, forget_the_copy, damage_the_copy, remove_the_copy])
+def test_where_the_copy_of_the_store_is_of_no_use_the_whole_is_read_and_kept_again(
+    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Store], None]
+) -> None:
+    _, (_, bob, _) = three_people(organisation, bob="bob@example.org")
+    sync_until_the_store_is_copied(monkeypatch)
+    happens(store)
+    concluded = sync(settings_with())
+    assert (concluded.run.state, kept_copy(concluded)) == ("succeeded", True)
+    assert people(store)[bob] == ("Bob", ["bob@example.org"])
+    assert not kept_copy(sync(settings_with()))
+
+
+def test_another_mapping_reads_the_whole_store(organisation: Simulator, store: Store) -> None:
+    three_people(organisation, bob="bob@example.org")
+    assert kept_copy(sync(settings_with()))
+    other = settings_with(contacts={"mapping": [*lines(Name="name", Email="email", Title="description")]})
+    assert kept_copy(sync(other))
 
 
 def test_rule_6_5_every_contact_says_when_it_was_last_synced(organisation: Simulator, store: Store) -> None:

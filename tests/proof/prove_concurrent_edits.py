@@ -23,6 +23,7 @@ from include.contact_sync.errors import AnotherRunIsActive, RunError, RunRefused
 from include.contact_sync.settings import Settings
 from include.contact_sync.staging import Staging
 from include.contact_sync.store.connection import SQL_FOLDER
+from include.contact_sync.store.records import Fingerprint
 from include.salesforce_simulator.server import Simulator
 from tests.conftest import DatabaseServer, Store
 from tests.contact_sync.agreement import comparable
@@ -229,8 +230,8 @@ class Meeting:
 def meetings(planning: str, applying: str, part: str) -> dict[str, Meeting]:
     again = 2 if planning == applying else 1
     return {
-        f"{part}: before the fingerprint is taken": Meeting(planning, f"fingerprint_{part}"),
-        f"{part}: between fingerprint and reading": Meeting(planning, "read_one_moment"),
+        f"{part}: before the moment that is judged": Meeting(planning, "read_one_moment"),
+        f"{part}: when the fingerprint is taken": Meeting(planning, f"fingerprint_{part}"),
         f"{part}: while the store is read": Meeting(planning, f"-- The {part} as matching needs them"),
         f"{part}: between two tables that are read": Meeting(planning, "was read"),
         f"{part}: when the plan is made": Meeting(applying, "lock_apply"),
@@ -366,7 +367,7 @@ def test_a_run_that_does_not_look_again_is_found_out(
     for each in [EDITS_OF_CONTACTS[number] for number in (0, 2, 5, 6)]:
         nights.quiet(each, BEFORE_THE_CONTACTS)
         with monkeypatch.context() as patch:
-            patch.setattr(flow, "read_fingerprint", lambda *_: "the same")
+            patch.setattr(flow, "read_fingerprint", lambda *_: Fingerprint("the same", 0, 0))
             with pytest.raises((AssertionError, RunError, StoreRefused)):
                 nights.judge(each, at, Score("nobody's"))
         score.tried["lost edits that were found out"] += 1

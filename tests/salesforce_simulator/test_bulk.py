@@ -221,6 +221,15 @@ def test_kept_pages_are_what_would_have_been_rendered_until_something_changes(ap
     assert api.page(job, maxRecords=1000).text == rendered
 
 
+def test_what_was_kept_is_forgotten_when_the_data_change(api: Api) -> None:
+    api.sim.control.change_options(keep_pages=True)
+    for title in ("One", "Two", "Three"):
+        one = rows(api.page(api.finished_job("SELECT Id, Title FROM Contact")).text)[1][0]
+        api.sim.control.update(sobject="Contact", ids=[one], values={"Title": title})
+    jobs = api.sim.state.jobs
+    assert (len(jobs._kept_answers), len(jobs._kept_pages)) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

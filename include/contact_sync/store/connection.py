@@ -8,6 +8,7 @@ it. A store that cannot be reached becomes `StoreUnavailable` here. The texts of
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString, cast
@@ -59,41 +60,58 @@ def connect(conn_id: str = "contacts_db") -> psycopg.Connection:
     return connection
 
 
+@dataclass(frozen=True)
+class Moment:
+    """The store as it was at one moment, whoever edits it meanwhile.
+
+    Attributes:
+        session: sees it, and writes nothing.
+        name: by which other sessions can see the same, as long as the session lasts.
+    """
+
+    session: psycopg.Connection
+    name: str
+
+
 @contextmanager
-def one_moment(conn_id: str = "contacts_db") -> Generator[psycopg.Connection]:
-    """A session that sees the store as it is now until its end, whoever edits it meanwhile, and writes nothing."""
+def one_moment(conn_id: str = "contacts_db") -> Generator[Moment]:
+    """Keep the store as it is now in sight."""
     with connect(conn_id) as connection:
         connection.execute(sql("read_one_moment"))
-        connection.execute(sql("share_moment"))  # the first query decides what is seen
-        yield connection
+        row = connection.execute(sql("share_moment")).fetchone()  # the first query decides what is seen
+        assert row is not None
+        yield Moment(connection, row[0])
 
 
 def read_frame(query: LiteralString | Composable, conn_id: str = "contacts_db") -> "pa.Table":
     """Everything that a query returns, as Arrow, through a session of its own: it sees what is committed, nothing else.
 
     JSON and numbers of arbitrary precision arrive as text.
+
+    Raises:
+        StoreUnavailable: the store cannot be reached, or went away.
     """
-    return read_frames([query], conn_id)[0]
+    with one_moment(conn_id) as moment:
+        return read_frames([query], moment)[0]
 
 
-def read_frames(queries: Sequence[LiteralString | Composable], conn_id: str = "contacts_db") -> "list[pa.Table]":
-    """As `read_frame`, for several queries at once, which see the store at the same moment, whoever edits it meanwhile.
+def read_frames(queries: Sequence[LiteralString | Composable], moment: Moment) -> "list[pa.Table]":
+    """As `read_frame`, for several queries at once, which see the store at the same moment.
 
     Raises:
         StoreUnavailable: the store cannot be reached, or went away.
     """
     import adbc_driver_postgresql.dbapi as adbc
 
+    session = moment.session
+    see = SQL(sql("see_moment")).format(moment=Literal(moment.name)).as_string(session)
+    texts = [query.as_string(session) if isinstance(query, Composable) else query for query in queries]
+    address = make_conninfo(**session.info.get_parameters(), password=session.info.password or None)
     try:
-        with one_moment(conn_id) as connection, ThreadPoolExecutor(len(queries), thread_name_prefix="frame") as readers:
-            row = connection.execute(sql("share_moment")).fetchone()
-            assert row is not None
-            moment = SQL(sql("see_moment")).format(moment=Literal(row[0])).as_string(connection)
-            texts = [query.as_string(connection) if isinstance(query, Composable) else query for query in queries]
-            address = make_conninfo(**connection.info.get_parameters(), password=connection.info.password or None)
-            return list(readers.map(partial(_frame, address, moment), texts))
+        with ThreadPoolExecutor(len(queries), thread_name_prefix="frame") as readers:
+            return list(readers.map(partial(_frame, address, see), texts))
     except (adbc.Error, psycopg.Error) as failure:
-        raise unavailable(failure, conn_id) from failure
+        raise unavailable(failure) from failure
 
 
 def _frame(address: str, moment: str, query: str) -> "pa.Table":

@@ -220,6 +220,13 @@ def last_whole_transform(connection: psycopg.Connection, run_id: int, step: str)
         return _first_value(cursor, sql("last_whole_transform"), {"run_id": run_id, "step": step})
 
 
+def last_store_copy(connection: psycopg.Connection, run_id: int) -> tuple[int, str] | None:
+    """The newest run before this one that kept a copy of the store, and the copy's token; None where there is none."""
+    with own_transaction(connection) as cursor:
+        row = cursor.execute(sql("last_store_copy"), {"run_id": run_id}).fetchone()
+    return None if row is None else (int(row[0]), str(row[1]))
+
+
 def _insert_run(cursor: psycopg.Cursor, values: Mapping[str, object]) -> int:
     dead = _first_value(cursor, sql("close_dead_run"), values)
     run_id = _first_value(cursor, sql("open_run"), values)

@@ -16,7 +16,7 @@ from psycopg.sql import SQL, Literal
 
 from include.contact_sync.errors import StoreUnavailable
 from include.contact_sync.store import connection as connection_module
-from include.contact_sync.store.connection import connect, own_transaction, read_frame, read_frames, sql
+from include.contact_sync.store.connection import connect, one_moment, own_transaction, read_frame, read_frames, sql
 from tests.conftest import ROOT, DatabaseServer, Store
 
 PASSWORD = "p'a s\\s@/%ä"
@@ -113,7 +113,8 @@ def test_rule_6_2_frames_that_are_read_together_show_one_moment_whoever_edits_me
     editing = threading.Timer(0.3, lambda: store.execute(add))
     count = "SELECT count(*) AS n FROM contact_store.contacts"
     editing.start()
-    first, _, last = read_frames([count, "SELECT pg_sleep(1)::text AS slept", count])
+    with one_moment() as moment:
+        first, _, last = read_frames([count, "SELECT pg_sleep(1)::text AS slept", count], moment)
     editing.join()
     assert (first, last) == (last, first)
     assert read_frame(count)["n"].to_pylist() == [1]
@@ -125,7 +126,8 @@ def test_a_session_that_waits_for_others_to_read_is_not_ended_for_it(
     address = json.loads(os.environ["AIRFLOW_CONN_CONTACTS_DB"])
     impatient = address | {"extra": {"options": "-c idle_in_transaction_session_timeout=100"}}
     monkeypatch.setenv("AIRFLOW_CONN_CONTACTS_DB", json.dumps(impatient))
-    frames = read_frames(["SELECT pg_sleep(0.5)::text AS nothing", "SELECT 1 AS one"])
+    with one_moment() as moment:
+        frames = read_frames(["SELECT pg_sleep(0.5)::text AS nothing", "SELECT 1 AS one"], moment)
     assert frames[1]["one"].to_pylist() == [1]
 
 
@@ -141,8 +143,8 @@ def test_a_store_that_goes_away_while_it_is_read_is_unavailable(store: Store) ->
 
     ending = threading.Thread(target=end_readers)
     ending.start()
-    with pytest.raises(StoreUnavailable, match="went away"):
-        read_frames(["SELECT pg_sleep(9)::text AS nothing", "SELECT 1 AS one"])
+    with one_moment() as moment, pytest.raises(StoreUnavailable, match="went away"):
+        read_frames(["SELECT pg_sleep(9)::text AS nothing", "SELECT 1 AS one"], moment)
     ending.join()
 
 
