@@ -253,10 +253,18 @@ def origin(people: Store) -> CopyOrigin:
         (lambda origin: replace(origin, queries="others"), False),
         (lambda origin: replace(origin, tables="others"), False),
         (lambda origin: replace(origin, next_transaction=origin.oldest_open - 1), False),
-        (lambda origin: replace(origin, next_transaction=origin.oldest_open + 2**31 - 1), True),
-        (lambda origin: replace(origin, next_transaction=origin.oldest_open + 2**31), False),
+        (lambda origin: replace(origin, next_transaction=origin.oldest_open + 2**30 - 1), True),
+        (lambda origin: replace(origin, next_transaction=origin.oldest_open + 2**30), False),
     ],
-    ids=["the same", "another copy", "other queries", "other tables", "set back", "half a round", "too long ago"],
+    ids=[
+        "the same",
+        "another copy",
+        "other queries",
+        "other tables",
+        "set back",
+        "a quarter of a round",
+        "too long ago",
+    ],
 )
 def test_what_a_copy_serves_for(origin: CopyOrigin, later: Callable[[CopyOrigin], CopyOrigin], is_usable: bool) -> None:
     assert origin.precedes(later(origin)) == is_usable
