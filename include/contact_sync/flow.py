@@ -423,7 +423,7 @@ def _read_newer(
     try:
         staging = Staging.from_environment().run(run_id)
         copy = StoreCopy(*(staging.open(f"{_STORE_COPY}/{field.name}") for field in fields(StoreCopy)))
-    except RunRefused as lost:
+    except (RunRefused, OSError, pa.ArrowException) as lost:
         log.info("The copy of the store cannot be used, everything is read: %s", lost)
         return None
     # A store that was set back does not know the run, or knows another one of this number.
@@ -438,8 +438,13 @@ def _keep_copy(step: _Step, stored: StoredRecords, origin: CopyOrigin, plan: Pla
     if plan.writes.num_rows > most_newer(stored.records.num_rows):
         return
     copy = StoreCopy.of(stored, origin)
-    if copy is not None:
+    if copy is None:
+        return
+    try:
         _write_tables(step.staging, _STORE_COPY, copy)
+    except OSError as failure:
+        log.warning("No copy of the store can be kept, the next run reads everything: %s", failure)
+    else:
         step.facts |= {"store_copy": origin.token}
 
 

@@ -30,7 +30,7 @@ from include.contact_sync.memory import forget_peak, peak_mb
 from include.contact_sync.plan import Plan
 from include.contact_sync.salesforce import client
 from include.contact_sync.settings import Settings
-from include.contact_sync.staging import Staging
+from include.contact_sync.staging import RunStaging, StagedParts, Staging
 from include.contact_sync.store import store_copy
 from include.contact_sync.store.connection import connect
 from include.contact_sync.transform import CleanRecords
@@ -766,6 +766,30 @@ def test_where_the_copy_of_the_store_is_of_no_use_the_whole_is_read_and_kept_aga
     assert (concluded.run.state, kept_copy(concluded)) == ("succeeded", True)
     assert people(store)[bob] == ("Bob", ["bob@example.org"])
     assert not kept_copy(sync(settings_with()))
+
+
+def test_a_copy_that_cannot_be_opened_or_kept_stops_no_run(
+    organisation: Simulator, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three_people(organisation, bob="bob@example.org")
+    sync_until_the_store_is_copied(monkeypatch)
+    open_staged, write = RunStaging.open, RunStaging.write
+
+    def refuse(self: RunStaging, name: str) -> StagedParts:
+        if "store_copy" in name:
+            raise PermissionError(name)
+        return open_staged(self, name)
+
+    def be_full(self: RunStaging, name: str, *content: Any) -> None:
+        if "store_copy" in name:
+            raise OSError("No space left on device")
+        write(self, name, *content)
+
+    monkeypatch.setattr(RunStaging, "open", refuse)
+    assert kept_copy(sync(settings_with()))
+    monkeypatch.setattr(RunStaging, "write", be_full)
+    concluded = sync(settings_with())
+    assert (concluded.run.state, kept_copy(concluded)) == ("succeeded", False)
 
 
 def test_another_mapping_reads_the_whole_store(organisation: Simulator, store: Store) -> None:

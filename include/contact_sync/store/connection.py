@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, LiteralString, cast
 
@@ -23,7 +23,6 @@ from include.contact_sync.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from adbc_driver_manager import AdbcDatabase
 
 PIECE = 1 << 30
 """Bytes that a query may return in one piece; Arrow takes 2 GB of a text, and columns in pieces are copied by whoever uses them."""
@@ -109,28 +108,17 @@ def read_frames(queries: Sequence[LiteralString | Composable], moment: Moment) -
     texts = [query.as_string(session) if isinstance(query, Composable) else query for query in queries]
     address = make_conninfo(**session.info.get_parameters(), password=session.info.password or None)
     try:
-        database = _database(address)
         with ThreadPoolExecutor(len(queries), thread_name_prefix="frame") as readers:
-            return list(readers.map(partial(_frame, database, see), texts))
+            return list(readers.map(partial(_frame, address, see), texts))
     except (adbc.Error, psycopg.Error) as failure:
         raise unavailable(failure) from failure
 
 
-@lru_cache(maxsize=1)
-def _database(address: str) -> "AdbcDatabase":
-    """What the driver knows of a store, without a session; to learn PostgreSQL's types takes it longer than many a query."""
-    from adbc_driver_postgresql import connect as open_database
-
-    return open_database(address)
-
-
-def _frame(database: "AdbcDatabase", moment: str, query: str) -> "pa.Table":
-    from adbc_driver_manager import AdbcConnection
-    from adbc_driver_manager.dbapi import Connection, _SharedDatabase
+def _frame(address: str, moment: str, query: str) -> "pa.Table":
+    import adbc_driver_postgresql.dbapi as adbc
     from adbc_driver_postgresql import StatementOptions
 
-    kept = _SharedDatabase(database)  # or it would be closed with the connection
-    with Connection(kept, AdbcConnection(database)) as connection, connection.cursor() as cursor:
+    with adbc.connect(address) as connection, connection.cursor() as cursor:
         cursor.execute(sql("read_one_moment"))
         cursor.execute(moment)
         cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(PIECE)})

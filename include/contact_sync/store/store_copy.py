@@ -2,8 +2,8 @@
 
 PostgreSQL never changes a row in place: whoever updates it writes another one, which bears the number of his transaction
 (`xmin`). At the moment of the copy every transaction below some number was over; so what came since bears that number or
-a higher one, and a row that bears a lower one is in the copy, as it is. Rows that were deleted since are missed when the
-others are counted. Whether the numbers are those of the same tables is told by the database itself, and whether the store
+a higher one, and a row that bears a lower one is in the copy, as it is. Copy and newer rows together hold all that is
+there; where they are more, something was deleted since. Whether the numbers are those of the same tables is told by the database itself, and whether the store
 was set back meanwhile by its own record of the run that kept the copy, which `flow` looks up.
 
 See https://www.postgresql.org/docs/current/ddl-system-columns.html and, for snapshots, functions-info.html there.
@@ -13,7 +13,7 @@ import json
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from hashlib import sha256
 from typing import Self
 from uuid import uuid4
@@ -34,7 +34,7 @@ from include.contact_sync.transform import MOST_TEXT
 log = logging.getLogger(__name__)
 
 SHARE_NEWER, SOME_NEWER = 0.1, 1_000
-"""From so many newer contacts on (a share of all, and some) it takes less time to read everything."""
+"""Where more contacts are newer than this share of all and these few, it takes less time to read everything."""
 
 ROUND = 2**32
 """Numbers of transactions go round; of two that are less than half a round apart PostgreSQL tells which is higher."""
@@ -76,7 +76,7 @@ class CopyOrigin:
     def precedes(self, later: Self) -> bool:
         """Whether what is newer than a copy of this origin makes it one of `later`, and can be told."""
         passed = later.next_transaction - self.oldest_open
-        # Half of what PostgreSQL can tell: others go on while it is asked.
+        # PostgreSQL tells twice as far, but others go on while it is asked.
         return (self.queries, self.tables) == (later.queries, later.tables) and 0 <= passed < ROUND // 4
 
 
@@ -100,9 +100,10 @@ class StoreCopy:
 
     @property
     def origin(self) -> CopyOrigin | None:
-        """None where the tables do not belong together."""
-        told, also_told = (table.schema.metadata[_KEY] for table in (self.records, self.handles))
-        return CopyOrigin(**json.loads(told)) if told == also_told else None
+        """None where the tables do not belong together, or another release wrote them."""
+        told, also_told = ((table.schema.metadata or {}).get(_KEY) for table in (self.records, self.handles))
+        facts = json.loads(told) if told and told == also_told else {}
+        return CopyOrigin(**facts) if facts.keys() == {field.name for field in fields(CopyOrigin)} else None
 
 
 def most_newer(records: int) -> int:
@@ -128,7 +129,7 @@ def read_newer(
     if records.num_rows > most:
         log.info("Too much of the store is newer than its copy, everything is read")
         return None
-    # Whoever syncs writes the contact when he takes a handle away: all handles of the newer contacts are read.
+    # A sync that takes a handle away also writes its contact: read with all of its handles, none of them is found gone.
     ids = one_piece(records["id"])
     of_newer = SQL("{} OR contact_id = ANY ({}::bigint[])").format(is_newer, Literal(ids.to_pylist()))
     records = named(records, columns)
@@ -142,6 +143,7 @@ def read_newer(
             return None
         all_handles = _with_newer_handles(copy.handles, handles, ids)
     stored = StoredRecords(all_records.result(), all_handles, accounts, merges)
+    # Nothing that is there can be lacking here; so where there are as many, there is nothing that is gone.
     there_are = read_fingerprint()
     if (stored.records.num_rows, stored.handles.num_rows) != (there_are.records, there_are.handles):
         log.info("Something of the store is gone since it was copied, everything is read")

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import psycopg
 import pyarrow as pa
@@ -281,8 +282,10 @@ def test_what_was_read_in_another_way_is_of_another_origin(people: Store, origin
         f"ALTER TABLE {CONTACTS} DROP COLUMN description CASCADE; ALTER TABLE {CONTACTS} ADD COLUMN description text",
         f"CREATE TABLE kept AS TABLE {HANDLES}; DROP TABLE {HANDLES}; ALTER TABLE kept RENAME TO contact_handles;"
         "ALTER TABLE contact_handles SET SCHEMA contact_store",
+        f"ALTER TABLE {CONTACTS} RENAME name TO other; ALTER TABLE {CONTACTS} RENAME description TO name;"
+        f"ALTER TABLE {CONTACTS} RENAME other TO description",
     ],
-    ids=["a column made anew", "a table made anew"],
+    ids=["a column made anew", "a table made anew", "two columns swapped"],
 )
 def test_tables_that_were_made_anew_are_others(people: Store, origin: CopyOrigin, change: str) -> None:
     people.execute(change)
@@ -305,6 +308,15 @@ def test_where_postgresql_does_not_tell_the_user_which_database_it_is_there_is_n
 
 def test_tables_of_two_copies_have_no_origin(people: Store) -> None:
     assert StoreCopy(copy_now().records, copy_now().handles).origin is None
+
+
+@pytest.mark.parametrize("facts", [None, "{}", '{"token": "of another release"}'])
+def test_tables_of_another_release_have_no_origin(people: Store, facts: str | None) -> None:
+    copy = copy_now()
+    told = {"store_copy": facts} if facts else None
+    tables = (copy.records, copy.handles)
+    other = StoreCopy(*(cast(pa.Table, table).replace_schema_metadata(told) for table in tables))
+    assert other.origin is None
 
 
 def test_a_column_that_is_too_large_is_not_copied(people: Store, monkeypatch: pytest.MonkeyPatch) -> None:
