@@ -412,7 +412,7 @@ def _as_planned(step: _Step, columns: Columns, stored: StoredRecords) -> StoredR
 
 
 def _read_newer(
-    step: _Step, columns: Columns, moment: Moment, origin: CopyOrigin, read_fingerprint: Callable[[], Fingerprint]
+    step: _Step, columns: Columns, moment: Moment, origin: CopyOrigin, fingerprint: Callable[[], Fingerprint]
 ) -> StoredRecords | None:
     """What is stored, made of the copy that an earlier run kept and of what is newer; None where that cannot be."""
     with connect() as connection:
@@ -430,7 +430,7 @@ def _read_newer(
     if copy.origin is None or copy.origin.token != token or not copy.origin.precedes(origin):
         log.info("The copy of the store that run %d kept is not one of this store, everything is read", run_id)
         return None
-    return read_newer(copy, columns, _merges(step, columns), moment, read_fingerprint)
+    return read_newer(copy, columns, _merges(step, columns), moment, fingerprint)
 
 
 def _keep_copy(step: _Step, stored: StoredRecords, origin: CopyOrigin, plan: Plan) -> None:

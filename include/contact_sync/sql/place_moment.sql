@@ -1,5 +1,5 @@
--- Which tables these are and who sees them, and where among all transactions the moment is that this one sees: those before oldest_open
--- were over, those from next_transaction on had not begun.
+-- Which tables these are and who sees them, and where among all transactions the moment is that this one sees: those before
+-- oldest_open were over, those from next_transaction on had not begun.
 SELECT
     concat_ws(
         ' ',

@@ -3,8 +3,9 @@
 PostgreSQL never changes a row in place: whoever updates it writes another one, which bears the number of his transaction
 (`xmin`). At the moment of the copy every transaction below some number was over; so what came since bears that number or
 a higher one, and a row that bears a lower one is in the copy, as it is. Copy and newer rows together hold all that is
-there; where they are more, something was deleted since. Whether the numbers are those of the same tables is told by the database itself, and whether the store
-was set back meanwhile by its own record of the run that kept the copy, which `flow` looks up.
+there; where they are more, something was deleted since. Whether the numbers are those of the same tables is told by the
+database itself, and whether the store was set back meanwhile by its own record of the run that kept the copy, which `flow`
+looks up.
 
 See https://www.postgresql.org/docs/current/ddl-system-columns.html and, for snapshots, functions-info.html there.
 """
@@ -49,7 +50,7 @@ class CopyOrigin:
     Attributes:
         token: tells the copy from all others.
         queries: what was asked.
-        tables: of which database and which tables.
+        tables: of which database and tables, and who saw them.
         oldest_open: all transactions below this number were over.
         next_transaction: none from this number on had begun.
     """
