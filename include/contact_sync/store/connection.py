@@ -9,8 +9,9 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, LiteralString, cast
 
 import psycopg
@@ -23,9 +24,14 @@ from include.contact_sync.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from adbc_driver_manager import AdbcDatabase
+    from adbc_driver_manager.dbapi import Connection
 
 PIECE = 1 << 30
 """Bytes that a query may return in one piece; Arrow takes 2 GB of a text, and columns in pieces are copied by whoever uses them."""
+
+_OPENING_OR_CLOSING = Lock()
+"""The bulk driver counts a database's sessions without a lock of its own."""
 
 SQL_FOLDER = Path(__file__).parent.parent / "sql"
 
@@ -115,15 +121,38 @@ def read_frames(queries: Sequence[LiteralString | Composable], moment: Moment) -
 
 
 def _frame(address: str, moment: str, query: str) -> "pa.Table":
-    import adbc_driver_postgresql.dbapi as adbc
     from adbc_driver_postgresql import StatementOptions
 
-    with adbc.connect(address) as connection, connection.cursor() as cursor:
+    with _bulk_session(address) as connection, connection.cursor() as cursor:
         cursor.execute(sql("read_one_moment"))
         cursor.execute(moment)
         cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(PIECE)})
         cursor.execute(query)
         return _without_extension_types(cursor.fetch_arrow_table())
+
+
+@contextmanager
+def _bulk_session(address: str) -> "Generator[Connection]":
+    from adbc_driver_manager import AdbcConnection
+    from adbc_driver_manager.dbapi import Connection, _SharedDatabase
+
+    with _OPENING_OR_CLOSING:
+        database = _database(address)
+        # Shared, or the database would be closed with the first session.
+        connection = Connection(_SharedDatabase(database), AdbcConnection(database))
+    try:
+        yield connection
+    finally:
+        with _OPENING_OR_CLOSING:
+            connection.close()
+
+
+@lru_cache(maxsize=1)
+def _database(address: str) -> "AdbcDatabase":
+    """What the bulk driver knows of a store; to learn PostgreSQL's types takes it longer than most queries of a night."""
+    from adbc_driver_postgresql import connect as open_database
+
+    return open_database(address)
 
 
 @contextmanager

@@ -6,9 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import adbc_driver_manager.dbapi
 import psycopg
 import pyarrow as pa
 import pytest
@@ -118,6 +121,29 @@ def test_rule_6_2_frames_that_are_read_together_show_one_moment_whoever_edits_me
     editing.join()
     assert (first, last) == (last, first)
     assert read_frame(count)["n"].to_pylist() == [1]
+
+
+def test_sessions_of_the_bulk_driver_open_and_close_one_after_another(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = threading.Lock()
+    opened, close = adbc_driver_manager.AdbcConnection, adbc_driver_manager.dbapi.Connection.close
+
+    def alone(work: Callable[..., Any]) -> Callable[..., Any]:
+        def work_alone(*values: Any) -> Any:
+            assert busy.acquire(blocking=False)
+            time.sleep(0.01)
+            outcome = work(*values)
+            busy.release()
+            return outcome
+
+        return work_alone
+
+    monkeypatch.setattr(adbc_driver_manager, "AdbcConnection", alone(opened))
+    monkeypatch.setattr(adbc_driver_manager.dbapi.Connection, "close", alone(close))
+    with one_moment() as moment:
+        frames = read_frames([f"SELECT {number} AS number" for number in range(8)], moment)
+    assert [frame["number"].to_pylist() for frame in frames] == [[number] for number in range(8)]
 
 
 def test_a_session_that_waits_for_others_to_read_is_not_ended_for_it(
