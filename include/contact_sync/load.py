@@ -94,6 +94,7 @@ def apply_plan(
             log.info("The store was edited since the plan was made; judging again on what is there")
             plan = judge_again()
         _refuse_unbalanced(plan, clean)
+        cursor.execute(sql("expect_pages_in_memory"))
         created_ids = _write_records(cursor, run_id, clean, columns, plan)
         _write_errors(cursor, run_id, clean, columns, plan, field_errors, created_ids, open_errors)
         counts = plan.counts()
