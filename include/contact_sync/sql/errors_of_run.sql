@@ -24,4 +24,4 @@ WHERE
         )
     )
     AND closed_run IS DISTINCT FROM opened_run  -- a retry that got through leaves nothing to tell
-ORDER BY part, code, external_id, salesforce_field, error.id
+ORDER BY error.id

@@ -75,5 +75,5 @@ def close_run_errors(
 
 
 def errors_of_run(run_id: int) -> "pa.Table":
-    """Every error that the run met or closed, with its `status`: new, still_open or resolved."""
+    """Every error that the run met or closed, in the order of their ids, with its `status`: new, still_open or resolved."""
     return read_frame(SQL(sql("errors_of_run")).format(run_id=Value(run_id)))
