@@ -113,6 +113,7 @@ class Bench:
         for _ in range(self.repeat):
             self.stage.make_database("floor", "empty")
             runs.floor_seconds.append(self._floor("floor", "first", str(rows)))
+        self.stage.drop_databases("floor")
 
     def first_with_unlinked(self) -> Runs:
         """The first sync into a store that holds as many contacts of people's own, half of them matching by e-mail."""
@@ -122,10 +123,12 @@ class Bench:
         for _ in range(self.repeat):
             self.stage.make_database("linked", "unlinked")
             self._sync("linked", runs)
+        self.stage.drop_databases("linked", "unlinked")
         return runs
 
     def nights_without_copy(self) -> Runs:
         """Nights on which nothing changed, and that find no copy of the store: they read all of it and keep one."""
+        self.stage.tidy_up("first")
         runs = Runs()
         for _ in range(self.repeat):
             for folder in (self.stage.folder / "staging" / "first").glob("run-*/contacts/store_copy"):
@@ -166,6 +169,7 @@ class Bench:
             self._render_pages("grown")
             self._sync("grown", runs)
             runs.floor_seconds.append(self._floor_of_night("grown"))
+        self.stage.drop_databases("grown")
         return runs
 
     def whole_dag(self) -> Runs:
@@ -180,6 +184,7 @@ class Bench:
                 row = connection.execute("SELECT contacts, steps FROM contact_store.sync_runs").fetchone()
             assert row is not None
             runs.note_record(*row)
+        self.stage.drop_databases("by_airflow")
         return runs
 
     def _sync(self, database: str, runs: Runs) -> None:

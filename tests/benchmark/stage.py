@@ -81,11 +81,23 @@ class Stage:
 
     def make_database(self, name: str, template: str = "template1") -> None:
         """A new database, a copy of `template`; one of that name is replaced."""
+        self.drop_databases(name)
         database, model = sql.Identifier(name), sql.Identifier(template)
-        with psycopg.connect(self.postgres.uri("postgres"), autocommit=True) as connection:
-            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
+        with self.connect("postgres") as connection:
             connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(database, model))
             connection.execute("CHECKPOINT")  # what was copied is not to be written out during a measure
+
+    def drop_databases(self, *names: str) -> None:
+        """Remove databases, so that PostgreSQL does not tidy them up beside what is measured next."""
+        with self.connect("postgres") as connection:
+            for name in names:
+                connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def tidy_up(self, database: str) -> None:
+        """What PostgreSQL would do by itself, a minute after much was written, beside what is measured next."""
+        with self.connect(database) as connection:
+            connection.execute("VACUUM (ANALYZE)")
+            connection.execute("CHECKPOINT")
 
     def connect(self, database: str) -> psycopg.Connection[Any]:
         """A connection to look into a database."""
