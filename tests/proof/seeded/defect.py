@@ -19,7 +19,7 @@ import pytest
 
 from include.contact_sync import load
 from include.contact_sync.errors import RunError, RunRefused, StoreRefused
-from include.contact_sync.store import connection, error_book, records, runs, settings_versions
+from include.contact_sync.store import connection, error_book, records, runs, settings_versions, store_copy
 from tests.proof.conftest import Score
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -104,7 +104,7 @@ def every(*plants: Plant) -> Plant:
     return plant
 
 
-MODULES_WITH_STATEMENTS = (error_book, load, records, runs, settings_versions)
+MODULES_WITH_STATEMENTS = (error_book, load, records, runs, settings_versions, store_copy)
 
 
 def statement(name: str, was: str, becomes: str) -> Plant:
