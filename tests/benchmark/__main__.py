@@ -145,7 +145,7 @@ class Bench:
         changed one, whose old row versions are still there.
         """
         changed, unchanged = Runs(), Runs()
-        for night in range(2 * self.repeat - 1):  # they are short, and a tenth of one decides
+        for night in range(_nights(self.repeat)):
             self._change(night)
             self._render_pages("first")
             self._sync("first", changed)
@@ -331,7 +331,9 @@ def _atmost(measure: str, found: int, wanted: int, unit: str) -> Line:
 def _show(lines: Sequence[Line], figures: dict[str, Runs], wanted: argparse.Namespace, counts: dict[str, int]) -> None:
     machine = f"{os.cpu_count()} cores, {round(psutil.virtual_memory().total / 2**30)} GB"
     told = {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "contacts": wanted.contacts}
-    print(f"{wanted.contacts:,} contacts, {told['date']}, {machine}; the median of {wanted.repeat}")
+    print(
+        f"{wanted.contacts:,} contacts, {told['date']}, {machine}; the median of {wanted.repeat}, of nights that follow one another of {_nights(wanted.repeat)}"
+    )
     print(f"A first sync: {', '.join(f'{count:,} {outcome}' for outcome, count in counts.items())}\n")
     width = max(len(line.measure) for line in lines)
     for line in lines:
@@ -362,6 +364,11 @@ def _told(name: str, runs: Runs) -> Runs:
 
 def _tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _nights(repeat: int) -> int:
+    """They are short, and a tenth of one decides."""
+    return 2 * repeat - 1
 
 
 def _size_mb(folder: Path) -> int:
