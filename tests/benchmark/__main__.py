@@ -257,7 +257,12 @@ def main() -> int:
     """Measure and print; the exit code is 0 whatever was reached, since machines differ."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__.partition("\n")[0])
     parser.add_argument("--contacts", type=int, default=100_000)
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each measure, of which the median is told")
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=3,
+        help="runs of each measure, of which the median is told; of nights nearly twice as many",
+    )
     parser.add_argument("--without-airflow", action="store_true", help="leave out the run by Airflow's components")
     parser.add_argument(
         "--grow-to", type=int, nargs="*", default=[], metavar="CONTACTS", help="nights in larger stores"
@@ -348,6 +353,7 @@ def _show(lines: Sequence[Line], figures: dict[str, Runs], wanted: argparse.Name
         {
             **told,
             "repeat": wanted.repeat,
+            "nights": _nights(wanted.repeat),
             "table": [asdict(line) for line in lines],
             "runs": {name: asdict(runs) for name, runs in figures.items()},
         }

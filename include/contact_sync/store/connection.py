@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, LiteralString, cast
@@ -25,13 +25,16 @@ from include.contact_sync.errors import StoreUnavailable
 if TYPE_CHECKING:
     import pyarrow as pa
     from adbc_driver_manager import AdbcDatabase
-    from adbc_driver_manager.dbapi import Connection
+    from adbc_driver_manager.dbapi import Connection, _SharedDatabase
 
 PIECE = 1 << 30
 """Bytes that a query may return in one piece; Arrow takes 2 GB of a text, and columns in pieces are copied by whoever uses them."""
 
 _OPENING_OR_CLOSING = Lock()
 """The bulk driver counts a database's sessions without a lock of its own."""
+
+_KEPT: "dict[str, tuple[AdbcDatabase, _SharedDatabase]]" = {}
+"""By its address the store that was read last, as the bulk driver knows it."""
 
 SQL_FOLDER = Path(__file__).parent.parent / "sql"
 
@@ -134,12 +137,11 @@ def _frame(address: str, moment: str, query: str) -> "pa.Table":
 @contextmanager
 def _bulk_session(address: str) -> "Generator[Connection]":
     from adbc_driver_manager import AdbcConnection
-    from adbc_driver_manager.dbapi import Connection, _SharedDatabase
+    from adbc_driver_manager.dbapi import Connection
 
     with _OPENING_OR_CLOSING:
-        database = _database(address)
-        # Shared, or the database would be closed with the first session.
-        connection = Connection(_SharedDatabase(database), AdbcConnection(database))
+        database, shared = _database(address)
+        connection = Connection(shared, AdbcConnection(database))
     try:
         yield connection
     finally:
@@ -147,12 +149,20 @@ def _bulk_session(address: str) -> "Generator[Connection]":
             connection.close()
 
 
-@lru_cache(maxsize=1)
-def _database(address: str) -> "AdbcDatabase":
-    """What the bulk driver knows of a store; to learn PostgreSQL's types takes it longer than most queries of a night."""
+def _database(address: str) -> "tuple[AdbcDatabase, _SharedDatabase]":
+    """What the bulk driver knows of a store; to learn PostgreSQL's types takes it longer than most queries of a night.
+
+    It is closed with the last of its sessions when another store is read. Types that are made later are not known to it.
+    """
+    from adbc_driver_manager.dbapi import _SharedDatabase
     from adbc_driver_postgresql import connect as open_database
 
-    return open_database(address)
+    if address not in _KEPT:
+        while _KEPT:
+            _KEPT.popitem()[1][1].close()
+        database = open_database(address)
+        _KEPT[address] = database, _SharedDatabase(database)
+    return _KEPT[address]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import adbc_driver_manager.dbapi
+import adbc_driver_postgresql
 import psycopg
 import pyarrow as pa
 import pytest
@@ -144,6 +145,27 @@ def test_sessions_of_the_bulk_driver_open_and_close_one_after_another(
     with one_moment() as moment:
         frames = read_frames([f"SELECT {number} AS number" for number in range(8)], moment)
     assert [frame["number"].to_pylist() for frame in frames] == [[number] for number in range(8)]
+
+
+def test_the_bulk_driver_keeps_only_the_store_that_was_read_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[adbc_driver_manager.AdbcDatabase] = []
+    open_database = adbc_driver_postgresql.connect
+
+    def noted(address: str) -> adbc_driver_manager.AdbcDatabase:
+        opened.append(open_database(address))
+        return opened[-1]
+
+    monkeypatch.setattr(adbc_driver_postgresql, "connect", noted)
+    here = json.loads(os.environ["AIRFLOW_CONN_CONTACTS_DB"])
+    for address in (here, here, here | {"schema": "postgres"}, here):
+        monkeypatch.setenv("AIRFLOW_CONN_CONTACTS_DB", json.dumps(address))
+        assert read_frame("SELECT current_database() AS base")["base"].to_pylist() == [address["schema"]]
+    *others, last = opened
+    assert len(others) == 2
+    for database in others:
+        with pytest.raises(adbc_driver_manager.Error):
+            adbc_driver_manager.AdbcConnection(database)
+    adbc_driver_manager.AdbcConnection(last).close()
 
 
 def test_a_session_that_waits_for_others_to_read_is_not_ended_for_it(
