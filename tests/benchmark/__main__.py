@@ -336,9 +336,8 @@ def _atmost(measure: str, found: int, wanted: int, unit: str) -> Line:
 def _show(lines: Sequence[Line], figures: dict[str, Runs], wanted: argparse.Namespace, counts: dict[str, int]) -> None:
     machine = f"{os.cpu_count()} cores, {round(psutil.virtual_memory().total / 2**30)} GB"
     told = {"date": datetime.now(UTC).date().isoformat(), "machine": machine, "contacts": wanted.contacts}
-    print(
-        f"{wanted.contacts:,} contacts, {told['date']}, {machine}; the median of {wanted.repeat}, of nights that follow one another of {_nights(wanted.repeat)}"
-    )
+    medians = f"the median of {wanted.repeat}, of nights that follow one another of {_nights(wanted.repeat)}"
+    print(f"{wanted.contacts:,} contacts, {told['date']}, {machine}; {medians}")
     print(f"A first sync: {', '.join(f'{count:,} {outcome}' for outcome, count in counts.items())}\n")
     width = max(len(line.measure) for line in lines)
     for line in lines:

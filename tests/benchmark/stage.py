@@ -37,13 +37,12 @@ POSTGRES_SETTINGS = {
 }
 """What anybody sets who loads a million rows; all else is as PostgreSQL delivers it."""
 
+MEMORY_AT_HAND = 1536 << 20
+"""Bytes that the machine has ready for each measured process."""
+
 
 class CommandFailed(Exception):
     """A measured command did not end well."""
-
-
-MEMORY_AT_HAND = 1536 << 20
-"""Bytes that the machine has ready for each measured process."""
 
 
 @dataclass(frozen=True)

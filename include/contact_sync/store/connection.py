@@ -158,8 +158,9 @@ def _database(address: str) -> "tuple[AdbcDatabase, _SharedDatabase]":
     from adbc_driver_postgresql import connect as open_database
 
     if address not in _KEPT:
-        while _KEPT:
-            _KEPT.popitem()[1][1].close()
+        for _, others in _KEPT.values():
+            others.close()
+        _KEPT.clear()
         database = open_database(address)
         _KEPT[address] = database, _SharedDatabase(database)
     return _KEPT[address]
